@@ -1,0 +1,80 @@
+"""The application factory: the one place where the parts are wired together."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+import cli
+import edge
+import logs
+import problems
+from auth import Guard, TokenPolicy
+from blueprints.health import health_blueprint
+from blueprints.refine import refine_blueprint
+from blueprints.tokens import tokens_blueprint
+from refinery.engines import Engine
+from refinery.refiner import Refiner
+from refinery.strategies import load_strategies
+from settings import Settings, SettingsError, load_settings
+from storage import Storage, StorageError, open_storage
+
+VERSION = "0.1.0"
+
+
+class _Json(DefaultJSONProvider):
+    ensure_ascii = False
+    sort_keys = False
+
+
+def create_app(
+    settings: Settings | None = None, *, storage: Storage | None = None, engine: Engine | None = None
+) -> Flask:
+    """Build the service from the environment, or from what a test hands over.
+
+    Raises: `SystemExit` with one line that names the setting which is wrong.
+    """
+    logs.configure()
+    try:
+        settings = settings or load_settings()
+        storage = storage or _open_storage(settings)
+    except SettingsError as error:
+        raise SystemExit(f"klamala: {error}") from error
+    app = Flask(__name__, static_folder=None)
+    app.json = _Json(app)
+    edge.install(app, settings)
+    problems.install(app)
+
+    policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
+    guard = Guard(policy, storage)
+    refiner = Refiner(engine or _open_engine(settings), load_strategies())
+    app.register_blueprint(health_blueprint(VERSION, storage))
+    app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
+    app.register_blueprint(refine_blueprint(settings, guard, storage, refiner))
+    cli.install(app, storage)
+    return app
+
+
+def _open_storage(settings: Settings) -> Storage:
+    try:
+        storage = open_storage(settings.database_url, create=not settings.on_lambda)
+    except ValueError as error:
+        raise SettingsError("DATABASE_URL", str(error)) from error
+    try:
+        storage.prepare()
+    except StorageError as error:
+        # The service starts all the same: /ready says so, and the first request that finds the storage prepares it.
+        logging.getLogger("klamala").warning("storage not ready at start: %s", error)
+    return storage
+
+
+def _open_engine(settings: Settings) -> Engine:
+    if settings.offline:
+        from refinery.offline import OfflineEngine
+
+        return OfflineEngine()
+    from refinery.openai_engine import OpenAIEngine
+
+    return OpenAIEngine(settings.openai_api_key, settings.openai_base_url)

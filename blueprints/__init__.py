@@ -1,0 +1,1 @@
+"""The routes, one file a family. Each module makes its blueprint from the collaborators it is handed."""

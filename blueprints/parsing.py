@@ -1,0 +1,122 @@
+"""From a request's bytes to a checked, typed object, with a message that names the field where that fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from flask import request
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+
+from problems import BodyTooLarge, InvalidFields, MalformedRequest, UnsupportedMediaType
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_MAX_FIELD_NAME = 100
+
+
+def _storable(text: str) -> str:
+    """Every store, log and terminal must be able to hold the text."""
+    if "\0" in text:
+        raise PydanticCustomError("nul", "must not contain a NUL character")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise PydanticCustomError("surrogate", "must not contain an unpaired surrogate")
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class Body(BaseModel):
+    """A JSON body: each field of its exact type, none that is not known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read_body(max_bytes: int) -> bytes:
+    """The whole body. Raises: `BodyTooLarge`, with or without a `Content-Length`.
+
+    Flask's own limit cuts a chunked body and goes on; so one byte more than the limit is asked for here.
+    """
+    if (request.content_length or 0) > max_bytes:
+        raise BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
+    chunks, left = [], max_bytes + 1
+    while left and (chunk := request.stream.read(left)):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if not left:
+        raise BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
+    return b"".join(chunks)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """Parse a body as strictly as RFC 8259 lets one: no NaN, no name twice, no endless nesting.
+
+    Raises: `MalformedRequest`.
+    """
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequest("The body is not valid JSON in UTF-8, with each name once.") from error
+    if not isinstance(value, dict):
+        raise MalformedRequest("The body must be a JSON object.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("duplicate name")
+    return names
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def parse_body(model: type[B], max_bytes: int) -> B:
+    """The request's JSON body as `model`; the request may carry no query.
+
+    Raises: `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, `InvalidFields`.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("The body must be JSON, sent with Content-Type: application/json.")
+    fields = json_object(read_body(max_bytes))
+    refuse_query()
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidFields(*_messages(error)) from error
+
+
+def refuse_query() -> None:
+    """Raises: `InvalidFields` naming each query parameter, for a route that has none."""
+    if request.args:
+        raise InvalidFields(*((_shown(name), "unknown query parameter") for name in request.args))
+
+
+def _messages(error: ValidationError) -> Iterable[tuple[str, str]]:
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        name = ".".join(str(part) for part in item["loc"])
+        yield _shown(name), "unknown field" if item["type"] == "extra_forbidden" else item["msg"]
+
+
+def _shown(name: str) -> str:
+    return name[:_MAX_FIELD_NAME].encode("utf-8", "replace").decode()
+
+
+def idempotency_key() -> str | None:
+    """The `Idempotency-Key` header; an empty one counts as none. Raises: `MalformedRequest`."""
+    key = request.headers.get("Idempotency-Key", "")
+    if not key:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise MalformedRequest("Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return key

@@ -1,0 +1,200 @@
+"""`POST /refine`, its first name `/refine-prompt`, and `GET /refine/<id>`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, Response, jsonify
+from pydantic import Field, create_model
+
+from auth import Guard, Identity
+from edge import elapsed_ms, log_call, request_deadline
+from problems import InvalidFields, NotFound
+from refinery.integrity import Integrity
+from refinery.refiner import Refinement, Refiner
+from refinery.strategies import DEFAULT
+from settings import Settings
+from storage import Completion, Kind, Owner, Record, Status, Storage, utc_now
+
+from .calls import audited, pending_record, seconds_until, timestamp, usage_as_dict
+from .parsing import Body, Text, idempotency_key, parse_body, refuse_query
+
+MAX_INSTRUCTIONS_CHARS = 4_000
+# Kept from the model's time for completing the record; a tenth of the deadline where that is less.
+STORAGE_RESERVE_SECONDS = 2.0
+
+_RECORD_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class RefineRequest(Body):
+    """The body of `POST /refine`; the limits come from the settings."""
+
+    prompt: Text | None = None
+    instructions: Annotated[Text, Field(max_length=MAX_INSTRUCTIONS_CHARS)] | None = None
+    strategy: str | None = None
+    parent_id: Text | None = None
+    model: str | None = None
+
+
+def refine_request(settings: Settings, strategies: Iterable[str]) -> type[RefineRequest]:
+    """The request's model for these settings and strategies."""
+    fields: dict[str, Any] = {
+        "prompt": (Annotated[Text, Field(max_length=settings.max_prompt_chars)] | None, None),
+        "strategy": (Literal[*strategies] | None, None),
+        "model": (Literal[*settings.openai_models] | None, None),
+    }
+    return create_model("RefineRequest", __base__=RefineRequest, **fields)
+
+
+def refine_blueprint(settings: Settings, guard: Guard, storage: Storage, refiner: Refiner) -> Blueprint:
+    """The routes, on these collaborators."""
+    blueprint = Blueprint("refine", __name__)
+    request_model = refine_request(settings, refiner.strategies)
+
+    @blueprint.post("/refine")
+    @guard.token_required("refine")
+    def refine(caller: Identity) -> Response:
+        return answer(caller)
+
+    @blueprint.post("/refine-prompt")
+    @guard.token_or_key_required("refine")
+    def refine_prompt(caller: Identity) -> Response:
+        return answer(caller)
+
+    @blueprint.get("/refine/<record_id>")
+    @guard.token_required("refine")
+    def refinement(caller: Identity, record_id: str) -> Response:
+        refuse_query()
+        record = _find(storage, record_id, caller.owner)
+        if record is None:
+            raise NotFound("There is no such refinement of yours.")
+        response = jsonify(refinement_body(record))
+        if record.status is Status.PENDING:
+            response.headers["Retry-After"] = str(math.ceil(seconds_until(record.deadline_at)))
+        return response
+
+    def answer(caller: Identity) -> Response:
+        body = parse_body(request_model, settings.max_body_bytes)
+        pending = _pending(body, idempotency_key(), caller)
+        record, replayed = audited(storage, pending, lambda: _refine(refiner, settings, pending))
+        response = jsonify(refinement_body(record))
+        if replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    def _pending(body: RefineRequest, key: str | None, caller: Identity) -> Record:
+        return pending_record(
+            settings,
+            caller.owner,
+            Kind.REFINE,
+            prompt=_draft(storage, body, caller.owner),
+            detail={
+                "strategy": body.strategy or DEFAULT,
+                "instructions": body.instructions,
+                "parent_id": body.parent_id,
+            },
+            model=refiner.engine.model_for(body.model or settings.openai_model),
+            engine=refiner.engine.name,
+            key=key,
+            body=body.model_dump(exclude_none=True),
+        )
+
+    return blueprint
+
+
+def _draft(storage: Storage, body: RefineRequest, owner: Owner) -> str:
+    if body.parent_id is None:
+        if body.prompt is None:
+            raise InvalidFields(("prompt", "is required, unless parent_id is given"))
+        return body.prompt
+    if body.prompt is not None:
+        raise InvalidFields(("prompt", "must be left out when parent_id is given"))
+    parent = _find(storage, body.parent_id, owner)
+    if parent is None or parent.status is not Status.SUCCEEDED or parent.response is None:
+        raise InvalidFields(("parent_id", "is not the id of a succeeded refinement of yours"))
+    return parent.response
+
+
+def _find(storage: Storage, record_id: str, owner: Owner) -> Record | None:
+    record = storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
+    return record if record is not None and record.kind is Kind.REFINE else None
+
+
+def _refine(refiner: Refiner, settings: Settings, pending: Record) -> Completion:
+    reserve = min(STORAGE_RESERVE_SECONDS, settings.request_deadline_seconds / 10)
+    refinement = refiner.refine(
+        pending.prompt,
+        instructions=pending.detail["instructions"],
+        strategy=pending.detail["strategy"],
+        model=pending.model or settings.openai_model,
+        deadline=request_deadline().minus(reserve),
+    )
+    log_call(
+        engine=pending.engine,
+        attempts=refinement.attempts,
+        upstream_ms=refinement.upstream_ms,
+        refined=refinement.refined,
+        **usage_as_dict(refinement.usage),
+    )
+    return Completion(
+        status=Status.SUCCEEDED,
+        response=refinement.refined_prompt,
+        detail={**pending.detail, **_outcome(refinement)},
+        usage=usage_as_dict(refinement.usage),
+        latency_ms=elapsed_ms(),
+        completed_at=utc_now(),
+    )
+
+
+def _outcome(refinement: Refinement) -> dict[str, Any]:
+    return {
+        "refined": refinement.refined,
+        "changes": [asdict(change) for change in refinement.changes],
+        "assumptions": list(refinement.assumptions),
+        "integrity": integrity_report(refinement.integrity, refinement.attempts),
+        "rejected": refinement.rejected,
+        "corrective_failure": refinement.corrective_failure,
+    }
+
+
+def integrity_report(integrity: Integrity, attempts: int) -> dict[str, Any]:
+    """The `integrity` object of an answer."""
+    return {
+        "ok": integrity.ok,
+        "attempts": attempts,
+        "placeholders": {
+            "kept": list(integrity.placeholders_kept),
+            "lost": list(integrity.placeholders_lost),
+            "added": list(integrity.placeholders_added),
+        },
+        "code_blocks": {"kept": integrity.code_blocks_kept, "lost": len(integrity.code_blocks_lost)},
+        "urls": {"kept": integrity.urls_kept, "lost": list(integrity.urls_lost)},
+        "script_changed": integrity.script_changed,
+    }
+
+
+def refinement_body(record: Record) -> dict[str, Any]:
+    """A refinement as the API shows it, built from its record alone: what is not known yet is null or empty."""
+    detail = record.detail
+    body = {
+        "id": record.id,
+        "status": record.status,
+        "refined": detail.get("refined"),
+        "original_prompt": record.prompt,
+        "refined_prompt": record.response,
+        "changes": detail.get("changes", []),
+        "assumptions": detail.get("assumptions", []),
+        "integrity": detail.get("integrity"),
+        "model": record.model,
+        "engine": record.engine,
+        "strategy": detail["strategy"],
+        "parent_id": detail["parent_id"],
+        "usage": record.usage,
+        "latency_ms": record.latency_ms,
+        "created_at": timestamp(record.timestamp),
+    }
+    return body if record.error is None else {**body, "error": record.error}

@@ -1,0 +1,147 @@
+"""The operator's commands, as part of Flask's own command line. Results go to standard output, the rest to error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+
+from auth import SCOPES
+from clients import Credentials, new_credentials
+from storage import Client, Storage, StorageError, utc_now
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def install(app: Flask, storage: Storage) -> None:
+    """Add the command groups to an app."""
+    app.cli.add_command(_clients_group(storage))
+    app.cli.add_command(_storage_group(storage))
+
+
+class _Group(AppGroup):
+    """A group whose commands end with one line and exit code 1 when the storage fails."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except StorageError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _clients_group(storage: Storage) -> AppGroup:
+    group = _Group("clients", help="Register and manage the clients that may ask for tokens.")
+
+    @group.command("create")
+    @click.argument("name")
+    @click.option("--scope", required=True, help=f"Space-separated, of: {', '.join(SCOPES)}.")
+    @_as_json
+    def create(name: str, scope: str, as_json: bool) -> None:
+        """Register a client and print its credentials, once."""
+        scopes = _parse_scopes(scope)
+        if not name.strip() or len(name) > 256 or not name.isprintable():
+            raise click.UsageError("NAME must be 1 to 256 printable characters")
+        credentials = new_credentials()
+        storage.add_client(
+            Client(
+                client_id=credentials.client_id,
+                name=name,
+                scopes=scopes,
+                key_hash=credentials.key_hash,
+                created_at=utc_now(),
+            )
+        )
+        _print(_shown_once(credentials), as_json)
+
+    @group.command("list")
+    @_as_json
+    def list_(as_json: bool) -> None:
+        """List the clients, without their credentials."""
+        clients = [_summary(client) for client in storage.clients()]
+        if as_json:
+            click.echo(json.dumps(clients, ensure_ascii=False))
+        for client in [] if as_json else clients:
+            state = "disabled" if client["disabled"] else "enabled"
+            click.echo(f"{client['client_id']}  {state:8}  {client['name']}  ({client['scope']})")
+
+    @group.command("rotate")
+    @click.argument("client_id")
+    @_as_json
+    def rotate(client_id: str, as_json: bool) -> None:
+        """Replace a client's secret and print the new one, once. The old one stops at once."""
+        credentials = new_credentials(client_id)
+        _found(client_id, storage.set_client_key(client_id, credentials.key_hash))
+        _print(_shown_once(credentials), as_json)
+
+    @group.command("disable")
+    @click.argument("client_id")
+    @_as_json
+    def disable(client_id: str, as_json: bool) -> None:
+        """Refuse a client new tokens, and within 60 seconds the ones it has."""
+        _found(client_id, storage.set_client_disabled(client_id, True))
+        _print({"client_id": client_id, "disabled": True}, as_json)
+
+    @group.command("enable")
+    @click.argument("client_id")
+    @_as_json
+    def enable(client_id: str, as_json: bool) -> None:
+        """Let a disabled client in again."""
+        _found(client_id, storage.set_client_disabled(client_id, False))
+        _print({"client_id": client_id, "disabled": False}, as_json)
+
+    return group
+
+
+def _storage_group(storage: Storage) -> AppGroup:
+    group = _Group("storage", help="Manage the audit log's database.")
+
+    @group.command("init")
+    @_as_json
+    def init(as_json: bool) -> None:
+        """Create the tables, collections and indexes that are missing. May be repeated."""
+        storage.initialize()
+        _print({"storage": "ready"}, as_json)
+
+    return group
+
+
+def _parse_scopes(text: str) -> tuple[str, ...]:
+    asked = text.split()
+    unknown = [scope for scope in asked if scope not in SCOPES]
+    if unknown or not asked:
+        raise click.UsageError(f"--scope takes some of: {' '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in asked)
+
+
+def _shown_once(credentials: Credentials) -> dict[str, str]:
+    return {
+        "client_id": credentials.client_id,
+        "client_secret": credentials.client_secret,
+        "api_key": credentials.api_key,
+    }
+
+
+def _summary(client: Client) -> dict[str, Any]:
+    return {
+        "client_id": client.client_id,
+        "name": client.name,
+        "scope": " ".join(client.scopes),
+        "disabled": client.disabled,
+        "created_at": client.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+
+
+def _found(client_id: str, found: bool) -> None:
+    if not found:
+        raise click.ClickException(f"There is no client {client_id}.")
+
+
+def _print(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    for name, value in {} if as_json else result.items():
+        click.echo(f"{name}: {value}")

@@ -1,0 +1,105 @@
+"""What every request passes, whatever its route: id, deadline, security headers, CORS, and its line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+
+from auth import current_identity
+from refinery.deadline import Deadline
+from settings import Settings
+from storage import utc_now
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_EXPOSED_HEADERS = ("X-Request-Id", "Location", "Retry-After", "Idempotent-Replayed")
+
+_log = logging.getLogger("klamala.access")
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Add the hooks to an app."""
+
+    @app.before_request
+    def receive() -> None:
+        g.request_id = _request_id()
+        g.received_at = utc_now()
+        g.started = time.monotonic()
+        g.deadline = Deadline.after(settings.request_deadline_seconds)
+
+    @app.after_request
+    def dispatch(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-store"
+        _log.info("request", extra={"fields": _access_fields(response)})
+        return response
+
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            methods=["GET", "POST", "OPTIONS"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-API-Key", "X-Request-Id"],
+            expose_headers=list(_EXPOSED_HEADERS),
+            max_age=600,
+        )
+
+
+def _request_id() -> str:
+    """API Gateway's id on Lambda, else the caller's where it is well-formed, else a new one."""
+    event = request.environ.get("serverless.event")
+    if event:
+        return str(event["requestContext"]["requestId"])
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _access_fields(response: Response) -> dict[str, Any]:
+    caller = current_identity()
+    return {
+        "request_id": g.request_id,
+        "method": request.method,
+        "route": request.url_rule.rule if request.url_rule else None,
+        "status": response.status_code,
+        "client": caller.client_id if caller else None,
+        "user": caller.sub if caller else None,
+        "latency_ms": elapsed_ms(),
+        **g.get("call_fields", {}),
+    }
+
+
+def log_call(**call_fields: object) -> None:
+    """Add fields to the request's line in the log. Never a prompt, a response, a token or a secret."""
+    g.call_fields = {**g.get("call_fields", {}), **call_fields}
+
+
+def elapsed_ms() -> int:
+    """Milliseconds since the request at hand came in."""
+    started: float = g.started
+    return round((time.monotonic() - started) * 1000)
+
+
+def request_deadline() -> Deadline:
+    """When the request at hand must be answered."""
+    deadline: Deadline = g.deadline
+    return deadline
+
+
+def received_at() -> datetime:
+    """When the request at hand came in."""
+    moment: datetime = g.received_at
+    return moment
+
+
+def request_id() -> str:
+    """The id of the request at hand."""
+    identifier: str = g.request_id
+    return identifier

@@ -1,0 +1,25 @@
+"""How gunicorn serves the app: `gunicorn "app:create_app()"` reads this file by itself."""
+
+import os
+
+from settings import SettingsError, load_settings
+
+try:
+    _settings = load_settings()
+except SettingsError as error:
+    raise SystemExit(f"klamala: {error}") from None
+
+bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+worker_class = "gthread"
+workers = _settings.web_concurrency
+threads = _settings.web_threads
+# Longer than a request may take, so that a deploy cuts none off.
+graceful_timeout = _settings.request_deadline_seconds + 5
+# Nobody manages a running server over a socket that gunicorn would put into the user's home.
+control_socket_disable = True
+
+# `access_token` was the first design's name for the API key header. gunicorn drops names with an underscore unless the
+# peer is a trusted proxy; here each peer is, for this name alone: no other header may set anything, scheme included.
+forwarder_headers = "ACCESS_TOKEN"
+forwarded_allow_ips = "*"
+secure_scheme_headers: dict[str, str] = {}

@@ -1,0 +1,215 @@
+"""Records and clients in MongoDB, through pymongo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from bson.errors import BSONError
+from pymongo import ASCENDING, MongoClient
+from pymongo.errors import (
+    ConfigurationError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidURI,
+    PyMongoError,
+    WriteError,
+)
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from storage import (
+    OPEN_STATES,
+    Client,
+    Completion,
+    DuplicateKey,
+    Owner,
+    Record,
+    RecordRejected,
+    Status,
+    Storage,
+    StorageUnavailable,
+    abandonment,
+)
+
+DEFAULT_DATABASE = "klamala"
+PING_SECONDS = 1.5
+
+Document = dict[str, Any]
+
+
+def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> MongoStorage:
+    """A store on the database that `url` names, `klamala` without a name.
+
+    Durability is set here, so that an option in the URL cannot take it back.
+
+    Raises: `ValueError` for an address that pymongo cannot read; its words are left out, they may hold a password.
+    """
+    try:
+        client: MongoClient[Document] = MongoClient(
+            url,
+            appname="klamala",
+            tz_aware=True,
+            connect=False,
+            timeoutMS=5000,
+            serverSelectionTimeoutMS=3000,
+            connectTimeoutMS=2000,
+            w="majority",
+            journal=True,
+            readPreference="primary",
+        )
+        database = client.get_default_database(DEFAULT_DATABASE)
+    except (InvalidURI, ConfigurationError, ValueError):
+        raise ValueError("is not an address that MongoDB's driver can read") from None
+    return MongoStorage(database, create=create, clock=clock)
+
+
+class MongoStorage(Storage):
+    """Two collections: `requests`, a document a call, and `clients`.
+
+    Indexes: `_id`; the idempotency claim, unique over client, user, kind and key; `expires_at`, by which MongoDB
+    deletes (https://www.mongodb.com/docs/manual/core/index-ttl/).
+    """
+
+    def __init__(self, database: Any, *, create: bool, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock, create=create)
+        self._database = database
+        durable = {"write_concern": WriteConcern("majority", j=True), "read_preference": ReadPreference.PRIMARY}
+        self._requests = database.get_collection("requests", **durable)
+        self._clients = database.get_collection("clients", **durable)
+
+    def initialize(self) -> None:
+        with _translated():
+            self._requests.create_index(
+                [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
+                name="idempotency",
+                unique=True,
+                partialFilterExpression={"idempotency_key": {"$type": "string"}},
+            )
+            self._requests.create_index("expires_at", name="retention", expireAfterSeconds=0)
+
+    def ping(self) -> None:
+        with _translated(), pymongo.timeout(PING_SECONDS):
+            self._database.command("ping")
+
+    def close(self) -> None:
+        self._database.client.close()
+
+    def finish(self, record_id: str, completion: Completion) -> bool:
+        with self._operation():
+            result = self._requests.update_one(
+                {"_id": record_id, "status": {"$in": list(OPEN_STATES)}}, {"$set": completion.as_update()}
+            )
+            return bool(result.matched_count)
+
+    def _insert(self, record: Record) -> None:
+        document = {**record.as_dict(), "metadata": _encoded(record.metadata)}
+        with self._operation():
+            # An upsert can be sent again when its reply was lost; an insert would fail on its own first try.
+            self._requests.update_one({"_id": record.id}, {"$setOnInsert": document}, upsert=True)
+
+    def _holder_of_key(self, record: Record) -> Record | None:
+        with self._operation():
+            return _record(
+                self._requests.find_one(
+                    {
+                        "client_id": record.client_id,
+                        "user_id": record.user_id,
+                        "kind": record.kind,
+                        "idempotency_key": record.idempotency_key,
+                    }
+                )
+            )
+
+    def _free_key(self, record_id: str) -> None:
+        with self._operation():
+            self._requests.update_one({"_id": record_id}, {"$set": {"idempotency_key": None}})
+
+    def _abandon(self, record_id: str, now: datetime) -> None:
+        with self._operation():
+            self._requests.update_one(
+                {"_id": record_id, "status": Status.PENDING, "deadline_at": {"$lte": now}}, {"$set": abandonment(now)}
+            )
+
+    def _find(self, record_id: str, owner: Owner) -> Record | None:
+        with self._operation():
+            return _record(
+                self._requests.find_one({"_id": record_id, "client_id": owner.client_id, "user_id": owner.user_id})
+            )
+
+    def add_client(self, client: Client) -> None:
+        with self._operation():
+            self._clients.insert_one(
+                {
+                    "_id": client.client_id,
+                    "name": client.name,
+                    "scopes": list(client.scopes),
+                    "key_hash": client.key_hash,
+                    "disabled": client.disabled,
+                    "created_at": client.created_at,
+                }
+            )
+
+    def client(self, client_id: str) -> Client | None:
+        with self._operation():
+            document = self._clients.find_one({"_id": client_id})
+        return _client(document) if document else None
+
+    def clients(self) -> Sequence[Client]:
+        with self._operation():
+            return [_client(document) for document in self._clients.find().sort("_id", ASCENDING)]
+
+    def set_client_key(self, client_id: str, key_hash: str) -> bool:
+        return self._set_client(client_id, {"key_hash": key_hash})
+
+    def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
+        return self._set_client(client_id, {"disabled": disabled})
+
+    def _set_client(self, client_id: str, values: Document) -> bool:
+        with self._operation():
+            return bool(self._clients.update_one({"_id": client_id}, {"$set": values}).matched_count)
+
+    @contextmanager
+    def _operation(self) -> Iterator[None]:
+        self.prepare()
+        with _translated():
+            yield
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise DuplicateKey("The audit log has this record already.") from error
+    except (DocumentTooLarge, WriteError, BSONError, UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise RecordRejected("The audit log does not take this record.") from error
+    except PyMongoError as error:
+        raise StorageUnavailable("The audit log cannot be reached.") from error
+
+
+def _encoded(metadata: dict[str, Any] | None) -> str | None:
+    """Metadata as JSON text: its names may begin with `$` or hold dots, its integers may exceed 64 bits."""
+    return None if metadata is None else json.dumps(metadata, ensure_ascii=False)
+
+
+def _record(document: Document | None) -> Record | None:
+    if document is None:
+        return None
+    metadata = document["metadata"]
+    return Record.from_dict({**document, "metadata": None if metadata is None else json.loads(metadata)})
+
+
+def _client(document: Document) -> Client:
+    return Client(
+        client_id=document["_id"],
+        name=document["name"],
+        scopes=tuple(document["scopes"]),
+        key_hash=document["key_hash"],
+        disabled=document["disabled"],
+        created_at=document["created_at"],
+    )

@@ -1,0 +1,114 @@
+"""What the tests build the service from: real parts, a temporary store, a client with credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import create_app
+from auth import SCOPES, TokenPolicy
+from clients import Credentials, new_credentials
+from refinery.deadline import Deadline
+from refinery.engines import NO_USAGE, Change, EngineError, Rewrite, Task
+from settings import Settings, load_settings
+from storage import Client, Storage, open_storage, utc_now
+
+FIRST_SECRET = "first-secret-" + "a" * 32
+SECOND_SECRET = "second-secret-" + "b" * 32
+
+
+def settings_in(folder: Path, **environ: str) -> Settings:
+    """Settings on a SQLite file in `folder`, two JWT secrets, and what the test says."""
+    return load_settings(
+        {
+            "DATA_DIR": str(folder),
+            "DATABASE_URL": f"sqlite:///{folder / 'test.sqlite3'}",
+            "JWT_SECRETS": f"k1:{FIRST_SECRET},k2:{SECOND_SECRET}",
+            **environ,
+        }
+    )
+
+
+@dataclass
+class ScriptedEngine:
+    """An engine that plays its outcomes in order, the last one for ever, and keeps the tasks it was given."""
+
+    outcomes: list[str | Rewrite | EngineError] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    deadlines: list[Deadline] = field(default_factory=list)
+    before_answer: Callable[[], None] | None = None
+    name: str = "scripted"
+
+    def model_for(self, requested: str) -> str:
+        return requested
+
+    def rewrite(self, task: Task, deadline: Deadline) -> Rewrite:
+        self.tasks.append(task)
+        self.deadlines.append(deadline)
+        if self.before_answer:
+            self.before_answer()
+        outcome = self.outcomes[min(len(self.tasks), len(self.outcomes)) - 1] if self.outcomes else task.draft
+        if isinstance(outcome, EngineError):
+            raise outcome
+        if isinstance(outcome, Rewrite):
+            return outcome
+        return Rewrite(outcome, (Change("clearer", "a", "b"),), ("an assumption",), task.model, NO_USAGE)
+
+
+@dataclass
+class Harness:
+    """A built service with what a test needs to talk to it."""
+
+    app: Flask
+    settings: Settings
+    storage: Storage
+    engine: ScriptedEngine
+
+    @property
+    def http(self) -> FlaskClient:
+        return self.app.test_client()
+
+    @property
+    def policy(self) -> TokenPolicy:
+        settings = self.settings
+        return TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
+
+    def register(self, *scopes: str) -> Credentials:
+        """A new client with these scopes, all of them without any."""
+        credentials = new_credentials()
+        self.storage.add_client(
+            Client(
+                client_id=credentials.client_id,
+                name="test",
+                scopes=scopes or SCOPES,
+                key_hash=credentials.key_hash,
+                created_at=utc_now(),
+            )
+        )
+        return credentials
+
+    def token(self, credentials: Credentials | None = None, **parameters: str) -> str:
+        """An access token, got over the API."""
+        credentials = credentials or self.register()
+        answer = self.http.post("/token", json=parameters, headers={"X-API-Key": credentials.api_key})
+        assert answer.status_code == 200, answer.text
+        return str(answer.get_json()["access_token"])
+
+    def refine(self, token: str, body: Mapping[str, Any], **headers: str) -> TestResponse:
+        """`POST /refine`; underscores in header names become hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post("/refine", json=body, headers={"Authorization": f"Bearer {token}", **named})
+
+
+def build(folder: Path, engine: ScriptedEngine | None = None, **environ: str) -> Harness:
+    """A service on a new SQLite file with a scripted engine."""
+    settings = settings_in(folder, **environ)
+    storage = open_storage(settings.database_url)
+    engine = engine or ScriptedEngine()
+    return Harness(create_app(settings, storage=storage, engine=engine), settings, storage, engine)
