@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 3
 _RETRIED_STATUSES = {408, 409, 429}
 
 _CODE_FENCE = re.compile(r"\A```(?:json)?[ \t]*\r?\n(.*)\r?\n```\Z", re.DOTALL)
-_BACKOFF = wait_exponential_jitter(initial=0.5, max=8, jitter=0.5)
+_BACKOFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
 
 # No store and no terminal has a use for a NUL, and PostgreSQL refuses it.

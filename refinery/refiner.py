@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,9 +38,12 @@ class Refinement:
 class Refiner:
     """Asks an engine, checks what came back, and asks once more with the exact list of what went wrong."""
 
-    def __init__(self, engine: Engine, strategies: Mapping[str, Strategy]) -> None:
+    def __init__(
+        self, engine: Engine, strategies: Mapping[str, Strategy], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.engine = engine
         self.strategies = strategies
+        self._clock = clock
 
     def refine(
         self, draft: str, *, instructions: str | None, strategy: str, model: str, deadline: Deadline
@@ -51,9 +54,9 @@ class Refiner:
         the first one was paid for, and its answer is in the outcome.
         """
         task = Task(draft, instructions, self.strategies[strategy].system, take_inventory(draft).must_keep(), model)
-        started = time.monotonic()
+        started = self._clock()
         first = self._attempt(task, deadline)
-        took = time.monotonic() - started
+        took = self._clock() - started
         report = compare(draft, first.refined_prompt, instructions)
         # Another attempt takes about as long as this one did; one that cannot end in time would only cost.
         if report.ok or deadline.remaining() < took:

@@ -138,6 +138,11 @@ class Upstream:
         self._server.end()
         self._thread.join()
 
+    @property
+    def connections(self) -> int:
+        """How many connections have been accepted."""
+        return len(self._server.serving)
+
     def script(self, first: Reply, *rest: Reply) -> None:
         """Answer the coming requests with these replies, in order; the last one repeats."""
         with self._arrival:

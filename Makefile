@@ -1,0 +1,33 @@
+# The one place for the project's commands. Everything is set up inside the checkout: `.venv`, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo run test check
+
+demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
+	@$(BIN)/python -m scripts.demo
+
+run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
+	@$(BIN)/python -m scripts.run
+
+test: .venv/dev  ## Every test, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: .venv/dev  ## Formatter, linter, types, import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_imports.py
+
+.venv/python:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/server: .venv/python requirements.txt requirements-server.txt
+	$(PIP) -r requirements-server.txt
+	@touch $@
+
+.venv/dev: .venv/server requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
