@@ -44,6 +44,8 @@ def create_app(
         raise SystemExit(f"klamala: {error}") from error
     app = Flask(__name__, static_folder=None)
     app.json = _Json(app)
+    # A path with two slashes is not found; werkzeug would answer with a redirect.
+    app.url_map.merge_slashes = False
     edge.install(app, settings)
     problems.install(app)
 

@@ -50,6 +50,7 @@ def install(app: Flask, settings: Settings) -> None:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-API-Key", "X-Request-Id"],
             expose_headers=list(_EXPOSED_HEADERS),
             max_age=600,
+            always_send=False,
         )
 
 

@@ -3,11 +3,16 @@
 import os
 
 from settings import SettingsError, load_settings
+from storage import open_storage
 
+# Said here once, rather than by each worker in turn.
 try:
     _settings = load_settings()
+    open_storage(_settings.database_url).close()
 except SettingsError as error:
     raise SystemExit(f"klamala: {error}") from None
+except ValueError as error:
+    raise SystemExit(f"klamala: DATABASE_URL: {error}") from None
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"

@@ -30,6 +30,7 @@ def configure() -> None:
             "disable_existing_loggers": False,
             "formatters": {"json": {"()": JsonFormatter}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-            "loggers": {"klamala": {"level": "INFO", "handlers": ["stderr"]}},
+            # Lambda's runtime has a handler at the root that would print each line again.
+            "loggers": {"klamala": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
         }
     )

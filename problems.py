@@ -21,6 +21,8 @@ from refinery import engines
 MEDIA_TYPE = "application/problem+json"
 TOKEN_PATH = "/token"
 RETRY_AFTER_SECONDS = 5
+# A body of nothing but unknown fields must not get an answer larger than itself.
+MAX_FIELD_ERRORS = 20
 
 _log = logging.getLogger("klamala.error")
 
@@ -45,8 +47,8 @@ class InvalidFields(RequestError):
     """Fields or query parameters are wrong: pairs of a field's name and what is wrong with it."""
 
     def __init__(self, *errors: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {message}" for name, message in errors))
-        self.errors = errors
+        self.errors = errors[:MAX_FIELD_ERRORS]
+        super().__init__("; ".join(f"{name}: {message}" for name, message in self.errors))
 
 
 class NotFound(RequestError):
@@ -216,4 +218,5 @@ def _report(error: Exception) -> None:
         code = trace.tb_frame.f_code
         frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    _log.error("unexpected error", extra={"fields": {"error": type(error).__qualname__, "trace": frames}})
+    fields = {"request_id": g.request_id, "error": type(error).__qualname__, "trace": frames}
+    _log.error("unexpected error", extra={"fields": fields})

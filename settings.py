@@ -34,7 +34,9 @@ def _text(raw: str) -> str:
     return raw
 
 
-def _optional(raw: str) -> str | None:
+def _api_key(raw: str) -> str | None:
+    if raw and not re.fullmatch(r"[\x21-\x7e]+", raw):
+        raise ValueError("must be visible ASCII characters, without spaces")
     return raw or None
 
 
@@ -72,11 +74,11 @@ def _base_url(raw: str) -> str | None:
         return None
     try:
         url = urlsplit(raw)
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and not url.query and not url.fragment
+        address = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError("must be an http or https URL without a query, such as https://host/v1")
+        address = False
+    if not address or not raw.isascii() or re.search(r"[\s?#@]", raw):
+        raise ValueError("must be an http or https URL such as https://host/v1, without a user, query or fragment")
     return raw.rstrip("/")
 
 
@@ -90,6 +92,8 @@ def _origins(raw: str) -> tuple[str, ...]:
 
 def _jwt_secrets(raw: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
+    if raw and not _list(raw):
+        raise ValueError("must be kid:secret pairs, comma-separated")
     for item in _list(raw):
         kid, separator, secret = item.partition(":")
         if not separator or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", kid):
@@ -115,7 +119,7 @@ class Settings:
 
     database_url: str = _setting(_database_url, secret=True)
     data_dir: Path = _setting(Path, "./data")
-    openai_api_key: str | None = _setting(_optional, secret=True)
+    openai_api_key: str | None = _setting(_api_key, secret=True)
     openai_base_url: str | None = _setting(_base_url)
     openai_model: str = _setting(_text, "gpt-4.1")
     openai_models: tuple[str, ...] = _setting(_list)
@@ -155,12 +159,18 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def _environment() -> Mapping[str, str]:
     if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return os.environ
-    return {name: value or "" for name, value in {**dotenv_values(Path(".env")), **os.environ}.items()}
+    try:
+        file = dotenv_values(Path(".env"))
+    except ValueError:
+        raise SettingsError(".env", "is not text in UTF-8") from None
+    return {name: value or "" for name, value in {**file, **os.environ}.items()}
 
 
 def _parse(item: Field[Any], source: Mapping[str, str]) -> Any:
     name = item.name.upper()
     raw = source.get(name, "").strip() or item.metadata["default"]
+    if any("\ud800" <= character <= "\udfff" for character in raw):
+        raise SettingsError(name, "is not text in UTF-8")
     try:
         return item.metadata["parse"](raw)
     except ValueError as error:
@@ -210,9 +220,12 @@ def _generated_secret(path: Path) -> dict[str, str]:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise SettingsError("DATA_DIR", f"{path.name} can be read by others: its mode must be 0600")
     try:
-        return _jwt_secrets(path.read_text("utf-8").strip())
+        pairs = _jwt_secrets(path.read_text("utf-8").strip())
     except ValueError:
-        raise SettingsError("DATA_DIR", f"{path.name} does not hold a kid:secret pair") from None
+        pairs = {}
+    if not pairs:
+        raise SettingsError("DATA_DIR", f"{path.name} does not hold a kid:secret pair")
+    return pairs
 
 
 def write_private(path: Path, text: str) -> None:

@@ -216,7 +216,7 @@ class Storage(ABC):
 
     @abstractmethod
     def _insert(self, record: Record) -> None:
-        """Insert a record. Raises: `DuplicateKey` when another one holds its idempotency key."""
+        """Insert a record, or leave it if it is there. Raises: `DuplicateKey` when another one holds its key."""
 
     @abstractmethod
     def _holder_of_key(self, record: Record) -> Record | None:

@@ -50,9 +50,7 @@ def _words(before: str, after: str, removed: Mark, added: Mark) -> Iterator[str]
             yield from (mark("".join(words)) for mark, words in ((removed, gone), (added, come)) if words)
 
 
-def _runs(
-    old: Sequence[str], new: Sequence[str], shortest: int
-) -> Iterator[tuple[bool, Sequence[str], Sequence[str]]]:
+def _runs(old: Sequence[str], new: Sequence[str], shortest: int) -> Iterator[tuple[bool, Sequence[str], Sequence[str]]]:
     """Runs that are equal and runs that are not, in turn; equal ones below `shortest` count as not."""
     old_at = new_at = 0
     for start, new_start, size in _matches(old, new):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
@@ -32,9 +33,9 @@ Text = Annotated[str, AfterValidator(_storable)]
 
 
 class Body(BaseModel):
-    """A JSON body: each field of its exact type, none that is not known."""
+    """A JSON body: each field of its exact type."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
 B = TypeVar("B", bound=Body)
@@ -48,12 +49,24 @@ def read_body(max_bytes: int) -> bytes:
     if (request.content_length or 0) > max_bytes:
         raise BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
     chunks, left = [], max_bytes + 1
-    while left and (chunk := request.stream.read(left)):
-        chunks.append(chunk)
-        left -= len(chunk)
+    try:
+        while left and (chunk := request.stream.read(left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except _unreadable() as error:
+        raise MalformedRequest("The body cannot be read to its end.") from error
     if not left:
         raise BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
     return b"".join(chunks)
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What servers raise for chunks that are no chunks, and for a peer that goes away in the middle.
+
+    gunicorn's own error is no `OSError`, and gunicorn need not be installed.
+    """
+    gunicorn: Any = sys.modules.get("gunicorn.http.errors")
+    return (OSError, gunicorn.ParseException) if gunicorn else (OSError,)
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -90,10 +103,15 @@ def parse_body(model: type[B], max_bytes: int) -> B:
         raise UnsupportedMediaType("The body must be JSON, sent with Content-Type: application/json.")
     fields = json_object(read_body(max_bytes))
     refuse_query()
+    # Looked for here, because pydantic drops the name of a field that is no Unicode text.
+    unknown = [(_shown(name), "unknown field") for name in fields if name not in model.model_fields]
     try:
-        return model.model_validate(fields)
+        body = model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
     except ValidationError as error:
-        raise InvalidFields(*_messages(error)) from error
+        raise InvalidFields(*_messages(error), *unknown) from error
+    if unknown:
+        raise InvalidFields(*unknown)
+    return body
 
 
 def refuse_query() -> None:
@@ -104,8 +122,7 @@ def refuse_query() -> None:
 
 def _messages(error: ValidationError) -> Iterable[tuple[str, str]]:
     for item in error.errors(include_url=False, include_context=False, include_input=False):
-        name = ".".join(str(part) for part in item["loc"])
-        yield _shown(name), "unknown field" if item["type"] == "extra_forbidden" else item["msg"]
+        yield ".".join(str(part) for part in item["loc"]), item["msg"]
 
 
 def _shown(name: str) -> str:

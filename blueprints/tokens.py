@@ -78,7 +78,7 @@ def _form(raw: bytes) -> dict[str, str]:
     names = dict(pairs)
     if len(names) < len(pairs):
         raise OAuthError("invalid_request", "A parameter is repeated.")
-    return names
+    return _without_empty(names)
 
 
 def _json(raw: bytes) -> dict[str, str]:
@@ -89,7 +89,12 @@ def _json(raw: bytes) -> dict[str, str]:
     for name in ("grant_type", "client_id", "client_secret", "scope", "user_id"):
         if not isinstance(names.get(name, ""), str):
             raise OAuthError("invalid_request", f"{name} must be a string.")
-    return {"grant_type": "client_credentials", **names}
+    return {"grant_type": "client_credentials", **_without_empty(names)}
+
+
+def _without_empty(names: dict[str, str]) -> dict[str, str]:
+    """RFC 6749 §3.2 treats a parameter without a value as left out; an empty user is refused all the same."""
+    return {name: value for name, value in names.items() if value or name == "user_id"}
 
 
 def _credentials(parameters: Mapping[str, str]) -> tuple[str, str]:

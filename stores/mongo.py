@@ -63,7 +63,7 @@ def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> Mong
             readPreference="primary",
         )
         database = client.get_default_database(DEFAULT_DATABASE)
-    except (InvalidURI, ConfigurationError, ValueError):
+    except (InvalidURI, ConfigurationError, ValueError, OSError):
         raise ValueError("is not an address that MongoDB's driver can read") from None
     return MongoStorage(database, create=create, clock=clock)
 
@@ -107,8 +107,8 @@ class MongoStorage(Storage):
             return bool(result.matched_count)
 
     def _insert(self, record: Record) -> None:
-        document = {**record.as_dict(), "metadata": _encoded(record.metadata)}
         with self._operation():
+            document = {**record.as_dict(), "metadata": _encoded(record.metadata)}
             # An upsert can be sent again when its reply was lost; an insert would fail on its own first try.
             self._requests.update_one({"_id": record.id}, {"$setOnInsert": document}, upsert=True)
 

@@ -31,7 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import DBAPIError as DriverError
+from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from storage import (
     OPEN_STATES,
@@ -48,6 +50,7 @@ from storage import (
 )
 
 BUSY_SECONDS = 5
+PING_SECONDS = 1.5
 
 
 class _UtcDateTime(TypeDecorator[datetime]):
@@ -119,11 +122,12 @@ def open_sql(url: str, *, create: bool, clock: Callable[[], datetime]) -> SqlSto
             connect_args={"timeout": BUSY_SECONDS},
             json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         )
+        plain = create_engine(url, poolclass=NullPool, connect_args={"timeout": PING_SECONDS})
     except (ArgumentError, ValueError):
         raise ValueError("is not an address that SQLAlchemy can read") from None
     event.listen(engine, "connect", _make_durable)
     event.listen(engine, "begin", _begin)
-    return SqlStorage(engine, create=create, clock=clock)
+    return SqlStorage(engine, plain, create=create, clock=clock)
 
 
 def _make_durable(connection: Any, _record: object) -> None:
@@ -131,8 +135,7 @@ def _make_durable(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     # FULL waits for the disk at each commit; WAL's usual NORMAL loses the last ones when the power goes
     # (https://www.sqlite.org/pragma.html#pragma_synchronous).
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    connection.execute("PRAGMA synchronous=FULL").close()
 
 
 def _begin(connection: Connection) -> None:
@@ -140,13 +143,19 @@ def _begin(connection: Connection) -> None:
 
 
 class SqlStorage(Storage):
-    """Two tables, `requests` and `clients`; each write is one statement in a transaction of its own."""
+    """Two tables, `requests` and `clients`; each write is one statement in a transaction of its own.
 
-    def __init__(self, engine: Engine, *, create: bool, clock: Callable[[], datetime]) -> None:
+    `engine` pools connections for these; `plain` opens one for what must stand outside a transaction or not wait long.
+    """
+
+    def __init__(self, engine: Engine, plain: Engine, *, create: bool, clock: Callable[[], datetime]) -> None:
         super().__init__(clock, create=create)
         self._engine = engine
+        self._plain = plain
 
     def initialize(self) -> None:
+        with _translated():
+            self._write_ahead()
         with _translated(), self._engine.begin() as connection:
             for table in _metadata.sorted_tables:
                 # Several processes may start at once: `create_all` looks first and then fails.
@@ -154,20 +163,37 @@ class SqlStorage(Storage):
                 for index in table.indexes:
                     connection.execute(CreateIndex(index, if_not_exists=True))
 
+    @retry(
+        # The one statement that does not wait for a lock: several processes turn a fresh file at once.
+        retry=retry_if_exception_message(match=r".*database is locked"),
+        stop=stop_after_delay(BUSY_SECONDS),
+        wait=wait_fixed(0.02),
+        reraise=True,
+    )
+    def _write_ahead(self) -> None:
+        """Turn the file to write-ahead logging, which it then keeps."""
+        with self._plain.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
     def ping(self) -> None:
-        with self._transaction() as connection:
-            connection.execute(select(clients.c.client_id).limit(1))
+        with _translated(), self._plain.connect() as connection:
+            connection.exec_driver_sql("PRAGMA schema_version")
 
     def close(self) -> None:
         self._engine.dispose()
+        self._plain.dispose()
 
     def finish(self, record_id: str, completion: Completion) -> bool:
         statement = update(requests).where(requests.c.id == record_id, requests.c.status.in_(OPEN_STATES))
         return self._changes(statement.values(completion.as_update()))
 
     def _insert(self, record: Record) -> None:
-        with self._transaction() as connection:
-            connection.execute(insert(requests).values(record.as_dict()))
+        try:
+            with self._transaction() as connection:
+                connection.execute(insert(requests).values(record.as_dict()))
+        except DuplicateKey:
+            if self._find(record.id, record.owner) is None:
+                raise
 
     def _holder_of_key(self, record: Record) -> Record | None:
         return self._one(

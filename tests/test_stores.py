@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from functools import partial
+from itertools import count, repeat
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -41,7 +43,6 @@ from storage import (
     RecordRejected,
     Status,
     Storage,
-    StorageError,
     StorageUnavailable,
     open_storage,
     utc_now,
@@ -58,11 +59,11 @@ from tests.stores import (
     NxServer,
     as_text,
     at_url,
-    containers,
     free_port,
     ids,
     in_mongodb,
     in_mongomock,
+    made_by,
     new_database,
     pending,
     sqlite_url,
@@ -206,7 +207,8 @@ def test_a_long_prompt_comes_back(backend: Backend, store: Storage) -> None:
 @pytest.mark.parametrize("millisecond", [0, 1, 4, 29, 570, 999])
 def test_times_are_aware_and_keep_their_milliseconds(backend: Backend, store: Storage, millisecond: int) -> None:
     """Times come back aware, in UTC, to the millisecond, in winter and in summer."""
-    for moment in (datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 7, 1, 2, 30, tzinfo=UTC)):
+    # Years ahead: MongoDB deletes at once what has expired.
+    for moment in (datetime(2040, 1, 31, 23, 59, 59, tzinfo=UTC), datetime(2040, 7, 1, 2, 30, tzinfo=UTC)):
         moment += timedelta(milliseconds=millisecond)
         record = backend.record(timestamp=moment, expires_at=moment)
         store.begin(record)
@@ -241,12 +243,14 @@ def test_an_owner_reads_only_their_own(backend: Backend, store: Storage) -> None
     assert stored(store, record) == record
 
 
-def test_a_record_begun_again_is_one_record(backend: Backend, store: Storage) -> None:
-    """A begin that is sent again because its outcome was unknown finds its own key, and there is one record."""
-    record = backend.record(idempotency_key="key-1")
+@pytest.mark.parametrize("key", [None, "key-1"])
+def test_a_record_begun_again_is_one_record(backend: Backend, store: Storage, key: str | None) -> None:
+    """A begin that is sent again because its outcome was unknown returns its own record, which is there once."""
+    store.begin(backend.record())
+    record = backend.record(idempotency_key=key)
     assert store.begin(record) == record
     assert store.begin(record) == record
-    assert ids(store) == [record.id]
+    assert ids(store).count(record.id) == 1
 
 
 # States
@@ -302,7 +306,7 @@ def test_of_completions_that_race_one_wins(backend: Backend, store: Storage) -> 
     record = backend.record()
     store.begin(record)
     rivals = [backend.completion(response=f"{number}", latency_ms=number) for number in range(10)]
-    won = race([lambda rival=rival: store.finish(record.id, rival) for rival in rivals])
+    won = race([partial(store.finish, record.id, rival) for rival in rivals])
     assert won.count(True) == 1
     assert stored(store, record) == rivals[won.index(True)].applied_to(record)
 
@@ -340,6 +344,45 @@ def test_without_a_deadline_nothing_is_abandoned(backend: Backend, store: Storag
     store.begin(record)
     backend.clock.advance(days=400)
     assert stored(store, record) == record
+
+
+def after(moments: Iterable[datetime], happens: Callable[[], object]) -> Callable[[], datetime]:
+    """A clock that shows these moments; before the first one something happens: in the midst of who asked for it."""
+    shown = iter(moments)
+
+    def clock() -> datetime:
+        happens()
+        return next(shown)
+
+    return clock
+
+
+def test_a_completion_comes_before_the_abandonment(backend: Backend, store: Storage) -> None:
+    """A record that is completed while a reader finds it overdue stays completed."""
+    record = backend.record()
+    store.begin(record)
+    completion, late = backend.completion(), backend.clock() + timedelta(hours=1)
+    reader = backend.open(clock=after(repeat(late), lambda: store.finish(record.id, completion)))
+    assert stored(reader, record) == completion.applied_to(record)
+
+
+def test_an_abandonment_goes_by_the_deadline(backend: Backend, store: Storage) -> None:
+    """The write that abandons a record judges the deadline itself, by the time that it is given."""
+    record = backend.record()
+    store.begin(record)
+    late = backend.clock() + timedelta(hours=1)
+    reader = backend.open(clock=after([late, backend.clock()], lambda: None))
+    assert stored(reader, record) == record
+
+
+def test_a_completion_comes_before_the_retry(backend: Backend, store: Storage) -> None:
+    """A retry that finds the first call overdue while that is being completed gets its answer."""
+    record = backend.record(idempotency_key="key-1")
+    store.begin(record)
+    late = backend.clock() + timedelta(hours=1)
+    retrying = backend.open(clock=after(repeat(late), lambda: store.finish(record.id, backend.completion())))
+    found = retrying.begin(backend.record(idempotency_key="key-1"))
+    assert (found.id, found.status) == (record.id, Status.SUCCEEDED)
 
 
 def test_only_its_owner_closes_a_record_by_reading(backend: Backend, store: Storage) -> None:
@@ -453,10 +496,11 @@ def test_of_calls_that_race_for_a_key_one_is_begun(
     backend: Backend, store: Storage, holder: Callable[[Backend, Storage], None]
 ) -> None:
     """Of 30 calls with one key at a time exactly one is begun, and all are told of it, whoever had the key before."""
+    store.prepare()
     holder(backend, store)
     before = set(ids(store))
     rivals = [backend.record(idempotency_key="key-1") for _ in range(RACERS)]
-    holders = race([lambda rival=rival: store.begin(rival) for rival in rivals])
+    holders = race([partial(store.begin, rival) for rival in rivals])
     assert {found.id for found in holders} == set(ids(store)) - before
     assert len(set(ids(store)) - before) == 1
     assert {found.id for found in holders} < {rival.id for rival in rivals}
@@ -562,7 +606,7 @@ def test_threads_initialize_at_once(backend: Backend) -> None:
 def test_threads_prepare_one_store_at_once(backend: Backend, store: Storage) -> None:
     """Threads whose first operations on a store come at the same moment all find it prepared."""
     records = [backend.record() for _ in range(12)]
-    begun = race([lambda record=record: store.begin(record) for record in records])
+    begun = race([partial(store.begin, record) for record in records])
     assert begun == records
     assert_usable(backend, store)
 
@@ -607,6 +651,25 @@ def test_processes_initialize_at_once(backend: Backend) -> None:
     assert_usable(backend, backend.open(create=False))
 
 
+def test_sqlite_waits_for_others_to_write_ahead(sqlite: SqlStorage, tmp_path: Path) -> None:
+    """A fresh file that another connection writes to is turned to write-ahead logging as soon as that lets it go.
+
+    SQLite itself does not wait there, whatever its busy timeout: two that turn a file at once would wait for ever.
+    """
+    with closing(sqlite3.connect(tmp_path / "plain.sqlite3", isolation_level=None)) as other:
+        other.execute("CREATE TABLE other (a)")
+        other.execute("BEGIN IMMEDIATE")
+        attempts = count(1)
+
+        def watch(statement: str) -> None:
+            if "journal_mode=wal" in statement.lower() and next(attempts) == 2:
+                other.execute("COMMIT")
+
+        event.listen(sqlite._plain, "connect", lambda connection, _: connection.set_trace_callback(watch))
+        sqlite.initialize()
+    assert next(attempts) > 2
+
+
 def test_a_store_that_may_not_create_creates_nothing(backend: Backend) -> None:
     """Opened with `create=False` a store makes no table, collection or index, whatever is asked of it."""
     store = backend.open(create=False)
@@ -621,7 +684,9 @@ def test_a_store_that_may_not_create_creates_nothing(backend: Backend) -> None:
     ):
         with suppress(StorageUnavailable):
             assert not use()
-    assert containers(store) == []
+    # nx-27017 0.8.1 makes a collection even for an update that finds nothing; MongoDB does not.
+    allowed = {"requests", "clients"} if backend.name == "nx" else set()
+    assert set(made_by(store)) <= allowed
 
 
 def test_a_store_that_was_down_at_first_is_prepared_later(tmp_path: Path) -> None:
@@ -684,10 +749,35 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
     by_key = "SEARCH requests USING INDEX requests_idempotency "
     by_key += "(client_id=? AND user_id=? AND kind=? AND idempotency_key=?)"
     assert plans == {
-        **dict.fromkeys(("read", "finish", "free", "abandon"), [by_id]),
+        **{use: [by_id] for use in ("read", "finish", "free", "abandon")},
         "holder": [by_key],
-        **dict.fromkeys(("client", "key", "disable"), [by_client]),
+        **{use: [by_client] for use in ("client", "key", "disable")},
     }
+
+
+@on("mongodb")
+def test_mongodb_finds_every_row_by_an_index(backend: Backend, store: Storage) -> None:
+    """No operation that looks for a record or a client goes through a whole collection.
+
+    A partial index serves only a query that implies its filter, and an equality does not imply a `$type`.
+    """
+    assert isinstance(store, MongoStorage)
+    first, second = (backend.record(idempotency_key="key-1") for _ in range(2))
+    store.begin(first)
+    store.add_client(backend.client())
+    database = store._database
+    database.command("profile", 2)
+    store.begin(second)
+    store.read(first.id, OWNER)
+    store.finish(first.id, backend.completion())
+    store.client("klm_client")
+    store.set_client_disabled("klm_client", True)
+    database.command("profile", 0)
+    plans = [
+        entry.get("planSummary", "") for entry in database["system.profile"].find({"op": {"$in": ["query", "update"]}})
+    ]
+    assert len(plans) >= 6
+    assert [plan for plan in plans if "COLLSCAN" in plan] == []
 
 
 @pytest.mark.parametrize("options", ["", WEAK, "?w=1&readPreference=nearest", "?journal=false&tz_aware=false"])
@@ -787,20 +877,25 @@ def ping_seconds(store: Storage) -> float:
 
 def test_a_silent_mongodb(silent_port: int) -> None:
     """A server that accepts and is silent is known for it within two seconds, and no use of the store hangs."""
-    with closing(open_storage(mongo_url(silent_port))) as store:
-        assert ping_seconds(store) < 2
+    with closing(open_storage(mongo_url(silent_port))) as store, ThreadPoolExecutor(1) as pool:
+        pinging = pool.submit(ping_seconds, store)
         assert_unavailable(store)
+        assert pinging.result() < 2
 
 
 def test_mongodb_falls_silent(tmp_path: Path) -> None:
     """A server that falls silent in use fails a ping within two seconds; a write repeated later is there once."""
-    with NxServer(tmp_path) as server, closing(open_storage(server.url("paused"))) as store:
+    with ExitStack() as stack:
+        server = stack.enter_context(NxServer(tmp_path))
+        store = stack.enter_context(closing(open_storage(server.url("paused"))))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
         store.begin(pending(utc_now()))
         server.pause()
-        assert ping_seconds(store) < 2
+        pinging = pool.submit(ping_seconds, store)
         record = pending(utc_now(), idempotency_key="key-1")
         with pytest.raises(StorageUnavailable):
             store.begin(record)
+        assert pinging.result() < 2
         server.resume()
         store.ping()
         assert store.begin(record) == record
@@ -864,6 +959,14 @@ def test_a_locked_sqlite_file(sqlite: SqlStorage) -> None:
     assert sqlite.begin(record) == record
 
 
+def test_a_locked_sqlite_file_fails_a_ping_in_time(sqlite: SqlStorage, tmp_path: Path) -> None:
+    """A file that another process keeps for itself is known for it within two seconds, as a silent server is."""
+    with closing(sqlite3.connect(tmp_path / "plain.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert ping_seconds(sqlite) < 2
+    sqlite.ping()
+
+
 def _impatient(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA busy_timeout=50").close()
 
@@ -875,25 +978,28 @@ def nested(depth: int) -> dict[str, Any]:
     return value
 
 
-REFUSED: list[dict[str, Any]] = [
-    {"prompt": f"a {SURROGATE}"},
-    {"metadata": {"a": SURROGATE}},
-    {"metadata": {SURROGATE: "a"}},
-    {"detail": {"a": SURROGATE}},
-    {"metadata": nested(5000)},
-    {"detail": nested(5000)},
-]
+# Made when asked for: pytest cannot show what is nested so deeply.
+REFUSED: dict[str, Callable[[], dict[str, Any]]] = {
+    "prompt": lambda: {"prompt": f"a {SURROGATE}"},
+    "value in metadata": lambda: {"metadata": {"a": SURROGATE}},
+    "name in metadata": lambda: {"metadata": {SURROGATE: "a"}},
+    "value in detail": lambda: {"detail": {"a": SURROGATE}},
+    "nested metadata": lambda: {"metadata": nested(5000)},
+    "nested detail": lambda: {"detail": nested(5000)},
+}
 
 
-@pytest.mark.parametrize("changes", REFUSED, ids=lambda changes: ascii(changes)[:30])
-def test_a_record_that_cannot_be_kept_is_rejected(backend: Backend, store: Storage, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_record_that_cannot_be_kept_is_rejected(backend: Backend, store: Storage, what: str) -> None:
     """What no store can write is rejected whole, and the store goes on."""
     with pytest.raises(RecordRejected):
-        store.begin(backend.record(**changes, idempotency_key="key-1"))
+        store.begin(backend.record(**REFUSED[what](), idempotency_key="key-1"))
     assert ids(store) == []
     assert_usable(backend, store)
 
 
+# mongomock checks what it is to insert and not what it is to set.
+@on("sqlite", "nx", "mongodb")
 def test_a_completion_that_cannot_be_kept_is_rejected(backend: Backend, store: Storage) -> None:
     """A completion that cannot be written is rejected whole; the record stays pending and takes another."""
     record = backend.record()
@@ -1193,13 +1299,3 @@ def test_a_refusal_before_the_record_leaves_none(service: Harness) -> None:
     assert_problem(service.refine(token, {"prompt": " "}), 422, "invalid-request")
     assert_problem(service.refine("nonsense", {"prompt": "a prompt"}), 401, "invalid-token")
     assert ids(service.storage) == []
-
-
-def test_the_storage_s_words_are_its_own() -> None:
-    """Every error of a store is a `StorageError`, so that one entry turns it into a problem."""
-    assert {StorageError} == {kind.__base__ for kind in (StorageUnavailable, RecordRejected, DuplicateKey)}
-
-
-def test_the_type_of_the_pool(sqlite: SqlStorage) -> None:
-    """The store keeps its connections in SQLAlchemy's engine, whose listeners make each of them durable."""
-    assert isinstance(sqlite._engine, Engine)
