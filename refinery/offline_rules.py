@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .engines import Change
-from .integrity import main_script
+from .writing_system import main_script
 
 MASK_INLINE, MASK_BLOCK, MASK_END = "\ue000", "\ue002", "\ue001"
 MASKS = re.compile(f"[{MASK_INLINE}{MASK_BLOCK}]([0-9]+){MASK_END}")

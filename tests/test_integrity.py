@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinery.integrity import compare, main_script, protected_spans, take_inventory
+from refinery.integrity import compare, protected_spans, take_inventory
+from refinery.writing_system import main_script
 
 PLACEHOLDERS = {
     "double braces": ("Hi {{name}}!", ["{{name}}"]),
@@ -212,7 +214,7 @@ def test_protected_spans_are_sorted_and_apart(text: str) -> None:
     """The spans cover each code block and URL, in order and without overlap."""
     spans = protected_spans(text)
     assert spans == sorted(spans)
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
     covered = [text[start:end] for start, end in spans]
     inventory = take_inventory(text)
     assert set(inventory.code_blocks) <= set(covered)
