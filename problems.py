@@ -109,6 +109,8 @@ _INTERNAL = Problem(
 )
 
 _TABLE: dict[type[Exception], Problem] = {
+    OAuthError: Problem("invalid-token-request", 400, "Invalid token request"),
+    clients.InvalidClient: Problem("invalid-client", 401, "Invalid client"),
     MalformedRequest: Problem("malformed-request", 400, "Malformed request"),
     clients.AmbiguousCredentials: Problem("ambiguous-credentials", 400, "Ambiguous credentials"),
     auth.MissingToken: Problem("authentication-required", 401, "Authentication required"),
@@ -127,6 +129,9 @@ _TABLE: dict[type[Exception], Problem] = {
     engines.ModelTimeout: Problem("model-timeout", 504, "Model timeout"),
     storage.StorageError: Problem("storage-unavailable", 503, "Storage unavailable"),
 }
+
+# What the status of a problem is called at the token endpoint; `invalid_request` where nothing is said.
+_OAUTH_ERRORS = {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}
 
 
 def problem_for(error: Exception) -> Problem:
@@ -158,6 +163,8 @@ def _replayed(error: ReplayedFailure) -> Problem:
 def _headers(error: Exception, status: int) -> dict[str, str]:
     if isinstance(error, auth.AuthError):
         return {"WWW-Authenticate": _challenge(error)}
+    if isinstance(error, clients.InvalidClient):
+        return {"WWW-Authenticate": 'Basic realm="klamala", charset="UTF-8"'}
     if status == 503 or isinstance(error, CallInProgress):
         wait = getattr(error, "retry_after", None)
         return {"Retry-After": str(max(1, math.ceil(RETRY_AFTER_SECONDS if wait is None else wait)))}
@@ -180,7 +187,7 @@ def install(app: Flask) -> None:
 
 def _answer(error: Exception) -> Response:
     problem = problem_for(error)
-    if problem is _INTERNAL and not isinstance(error, OAuthError | clients.InvalidClient):
+    if problem is _INTERNAL:
         _report(error)
     if request.path == TOKEN_PATH:
         return _oauth_response(error, problem)
@@ -191,13 +198,8 @@ def _answer(error: Exception) -> Response:
 
 
 def _oauth_response(error: Exception, problem: Problem) -> Response:
-    """The same in the form of RFC 6749 §5.2; `invalid_client` challenges with Basic."""
-    if isinstance(error, clients.InvalidClient):
-        document = {"error": "invalid_client", "error_description": str(error)}
-        return _response(document, 401, {"WWW-Authenticate": 'Basic realm="klamala", charset="UTF-8"'})
-    if isinstance(error, OAuthError):
-        return _response({"error": error.error, "error_description": str(error)}, 400)
-    code = {503: "temporarily_unavailable", 500: "server_error"}.get(problem.status, "invalid_request")
+    """The same in the form of RFC 6749 §5.2."""
+    code = error.error if isinstance(error, OAuthError) else _OAUTH_ERRORS.get(problem.status, "invalid_request")
     return _response({"error": code, "error_description": problem.detail}, problem.status, problem.headers)
 
 

@@ -210,6 +210,20 @@ WORDS = "What was wrong."
 EXPECTED: dict[type[Exception], tuple[Exception, int, str, dict[str, str]]] = {
     type(error): (error, status, slug, headers)
     for error, status, slug, headers in (
+        (problems.OAuthError("invalid_request", WORDS), 400, "invalid-token-request", {}),
+        (
+            clients.InvalidClient(),
+            401,
+            "invalid-client",
+            {"WWW-Authenticate": 'Basic realm="klamala", charset="UTF-8"'},
+        ),
+        (problems.OAuthError("invalid_scope", WORDS), 400, "invalid-token-request", {}),
+        (
+            clients.InvalidClient(),
+            401,
+            "invalid-client",
+            {"WWW-Authenticate": 'Basic realm="klamala", charset="UTF-8"'},
+        ),
         (problems.MalformedRequest(WORDS), 400, "malformed-request", {}),
         (clients.AmbiguousCredentials(), 400, "ambiguous-credentials", {}),
         (auth.MissingToken(WORDS), 401, "authentication-required", {"WWW-Authenticate": 'Bearer realm="klamala"'}),

@@ -361,16 +361,17 @@ def test_given_secrets_leave_no_file(tmp_path: Path) -> None:
 
 def test_threads_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> None:
     """However many start together, one secret wins, and no draft of another is left."""
-    count = 16
+    count, rounds = 8, 40
     together = Barrier(count)
 
-    def load(_: int) -> str:
+    def load(folder: Path) -> str:
         together.wait(TIMEOUT)
-        return str(load_settings({"DATA_DIR": str(tmp_path / "d")}).jwt_secrets)
+        return str(load_settings({"DATA_DIR": str(folder)}).jwt_secrets)
 
     with ThreadPoolExecutor(count) as pool:
-        assert len(set(pool.map(load, range(count)))) == 1
-    assert [file.name for file in (tmp_path / "d").iterdir()] == ["jwt-secrets"]
+        for folder in (tmp_path / str(number) for number in range(rounds)):
+            assert len(set(pool.map(load, [folder] * count))) == 1
+            assert list(folder.iterdir()) == [secret_file(folder)]
 
 
 LOADING = "import sys; from settings import load_settings; sys.stdin.read(); print(load_settings().jwt_secrets)"
