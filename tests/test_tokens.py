@@ -259,6 +259,13 @@ def test_a_header_that_holds_no_credentials_is_refused(harness: Harness, authori
     assert_error(Ask(headers=(("Authorization", authorization),)).sent_to(harness), "invalid_client", 401)
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "Digest", "Token", "Basicx"])
+def test_right_credentials_under_another_scheme_are_refused(harness: Harness, client: Credentials, scheme: str) -> None:
+    """Id and secret count under the scheme `Basic` alone."""
+    header = basic(client.client_id, client.client_secret, scheme)
+    assert_error(Ask(headers=(header,)).sent_to(harness), "invalid_client", 401)
+
+
 @pytest.mark.parametrize("key", ["no-dot", ".", "a.b.c", "é.é", "x" * 10_000], ids=lambda key: key[:10])
 def test_a_key_that_is_none_is_refused(harness: Harness, key: str) -> None:
     """An API key of another form is refused like a wrong one."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import requests
 from scripts.service import ROOT, Service
 from settings import Settings
 from tests import upstream as fake
+from tests.stores import NxServer
 from tests.upstream import Upstream
 
 SECRET = "e2e-secret-" + "x" * 40
@@ -62,9 +64,15 @@ class Caller:
         return requests.get(f"{self.url}/refine/{record_id}", headers=self.bearer, timeout=30)
 
 
-@pytest.fixture
-def environ(tmp_path: Path, upstream: Upstream) -> dict[str, str]:
-    return environment(tmp_path, OPENAI_BASE_URL=upstream.url, OPENAI_API_KEY="sk-canary-e2e", OPENAI_MODEL="gpt-test")
+@pytest.fixture(params=["sqlite", "mongodb"])
+def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[dict[str, str]]:
+    """The service's settings, with its records in the embedded file or behind MongoDB's wire protocol."""
+    model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-canary-e2e", "OPENAI_MODEL": "gpt-test"}
+    with ExitStack() as stack:
+        if request.param == "mongodb":
+            server = stack.enter_context(NxServer(tmp_path / "nx"))
+            model["DATABASE_URL"] = server.url("klamala")
+        yield environment(tmp_path, **model)
 
 
 @pytest.fixture
