@@ -29,7 +29,8 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+STORABLE = AfterValidator(_storable)
+Text = Annotated[str, STORABLE]
 
 
 class Body(BaseModel):

@@ -21,7 +21,7 @@ from settings import Settings
 from storage import Completion, Kind, Owner, Record, Status, Storage, utc_now
 
 from .calls import audited, pending_record, seconds_until, timestamp, usage_as_dict
-from .parsing import Body, Text, idempotency_key, parse_body, refuse_query
+from .parsing import STORABLE, Body, Text, idempotency_key, parse_body, refuse_query
 
 MAX_INSTRUCTIONS_CHARS = 4_000
 # Kept from the model's time for completing the record; a tenth of the deadline where that is less.
@@ -34,7 +34,7 @@ class RefineRequest(Body):
     """The body of `POST /refine`; the limits come from the settings."""
 
     prompt: Text | None = None
-    instructions: Annotated[Text, Field(max_length=MAX_INSTRUCTIONS_CHARS)] | None = None
+    instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS_CHARS), STORABLE] | None = None
     strategy: str | None = None
     parent_id: Text | None = None
     model: str | None = None
@@ -43,7 +43,7 @@ class RefineRequest(Body):
 def refine_request(settings: Settings, strategies: Iterable[str]) -> type[RefineRequest]:
     """The request's model for these settings and strategies."""
     fields: dict[str, Any] = {
-        "prompt": (Annotated[Text, Field(max_length=settings.max_prompt_chars)] | None, None),
+        "prompt": (Annotated[str, Field(max_length=settings.max_prompt_chars), STORABLE] | None, None),
         "strategy": (Literal[*strategies] | None, None),
         "model": (Literal[*settings.openai_models] | None, None),
     }

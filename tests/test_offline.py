@@ -41,7 +41,7 @@ ROUGH = (
     "hey can you write me a blog post about cats!!!",
     "please summarize {{article}} for my boss",
     "i need a python script that renames files\nit should read the names from a csv\nno pandas please\nthanks!",
-    "Classify each support ticket as bug, feature or question. Tickets: {tickets}",
+    "classify each support ticket as bug, feature or question. Tickets: {tickets}",
     "write a function:\n- takes a list\n- returns the median\n",
     "explain quantum computing like i'm five pls",
     ITINERARY,
@@ -161,15 +161,14 @@ def test_a_second_pass_piles_nothing_up(draft: str) -> None:
     """Refining a result again adds no second list of open points."""
     once = refine(draft).refined_prompt
     twice = refine(once).refined_prompt
-    for mark in ("# Open points", "what you chose"):
+    for mark in ("# Open points", "Choose the "):
         assert twice.count(mark) <= max(1, once.count(mark))
 
 
 def test_a_one_liner_is_not_bloated() -> None:
     """A one-line request stays one line, made direct, with a single sentence about what is open."""
     assert refine("hey can you write me a blog post about cats!!!").refined_prompt == (
-        "Write me a blog post about cats! Choose the audience and length that fit the task, and say in one line what "
-        "you chose."
+        "Write me a blog post about cats! Choose the audience and length that fit the task."
     )
 
 
@@ -203,12 +202,34 @@ def test_requests_become_direct(draft: str, refined: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("draft", "refined"),
+    [
+        (
+            "hey can you please write a reply to {{customer_name}} about the order {{order.id}}?? they waited 3 weeks",
+            "Write a reply to {{customer_name}} about the order {{order.id}}. They waited 3 weeks.",
+        ),
+        ("can you please describe https://a.b/c?!?", "Describe https://a.b/c."),
+        ("could you list the bugs in `f(x)`???", "List the bugs in `f(x)`."),
+        ('please explain the word "cat" (the animal)??', 'Explain the word "cat" (the animal).'),
+        ("please explain {{topic}}!!", "Explain {{topic}}!"),
+    ],
+)
+def test_a_request_loses_its_question_marks(draft: str, refined: str) -> None:
+    """What was a question only for politeness ends in a full stop, also behind a placeholder, a URL or a quotation."""
+    assert refine(draft).refined_prompt.partition(" Choose ")[0] == refined
+
+
+@pytest.mark.parametrize(
     "draft",
     [
         "Übersetze den folgenden Text ins Englische. Bitte höflich.   \n\n\n\nHallo {{name}}!!!",
         "Écris un poème sur la mer.  Il doit être court. Je le veux pour demain.",
         "Escribe un correo para mi jefe.  Debe ser corto. No uses palabras raras.",
         "Напиши стихотворение про море.  Оно должно быть коротким. Без рифмы.",
+        "Skriv en mail til min chef  om mødet. Den skal være kort. Tak for hjælpen.",
+        "Schrijf een gedicht over de zee.  Het moet kort zijn. Is dat goed?",
+        "Escreva um email para o meu chefe.  Deve ser curto. Não use palavras raras.",
+        "Scrivi una poesia sul mare.  Deve essere breve. Per favore.",
         "请写一首关于大海的诗。  要短。",
     ],
 )
@@ -228,8 +249,7 @@ def test_a_longer_draft_is_sorted_into_sections() -> None:
         "# Context\n\nI'm planning a trip to Japan with my wife and two kids. We hate crowds.\n\n"
         "# Constraints\n\n- Don't include Tokyo.\n\n"
         "# Output format\n\nGive me the result as a table.\n\n"
-        "# Open points\n\nThe request leaves these open. Choose what fits the task, and say in one line what you chose "
-        "for:\n\n- audience"
+        "# Open points\n\nThe request leaves these open; choose what fits the task:\n\n- audience"
     )
 
 
@@ -273,9 +293,9 @@ def test_input_can_still_be_appended(draft: str, refined: str) -> None:
 
 
 def test_an_answer_for_a_program_gets_no_talk() -> None:
-    """Where the answer is parsed, the model is not asked for a line about its choices; the assumptions still tell."""
+    """Where the answer is parsed, nothing is said about choices; the assumptions still tell."""
     result = refine("Extract every name from {{text}}. Return valid JSON.")
-    assert "you chose" not in result.refined_prompt
+    assert result.refined_prompt == "Extract every name from {{text}}. Return valid JSON."
     assert any(said.startswith("Audience") for said in result.assumptions)
 
 

@@ -130,6 +130,14 @@ def test_the_chain_by_parent(harness: Harness) -> None:
     assert third["original_prompt"] == "one"
 
 
+def test_a_limit_is_told_in_characters(harness: Harness) -> None:
+    """The message of a text that is too long says what is counted."""
+    answer = harness.refine(harness.token(), {"prompt": "x", "instructions": "y" * 4001})
+    assert answer.get_json()["errors"] == [
+        {"field": "instructions", "message": "String should have at most 4000 characters"}
+    ]
+
+
 def test_model_and_strategy_can_be_chosen(tmp_path: Path) -> None:
     """A request may name one of the offered models; others are refused."""
     harness = build(tmp_path, OPENAI_MODEL="small", OPENAI_MODELS="small,large")
