@@ -211,6 +211,7 @@ def test_requests_become_direct(draft: str, refined: str) -> None:
         ("can you please describe https://a.b/c?!?", "Describe https://a.b/c."),
         ("could you list the bugs in `f(x)`???", "List the bugs in `f(x)`."),
         ('please explain the word "cat" (the animal)??', 'Explain the word "cat" (the animal).'),
+        ("can you please eat less?!", "Eat less."),
         ("please explain {{topic}}!!", "Explain {{topic}}!"),
     ],
 )
@@ -353,6 +354,9 @@ def test_what_is_stated_is_not_asked_for() -> None:
         "[",
         "a" * 50,
         "for a ",
+        "so it is. ",
+        "hey please ",
+        "Choose the ",
         "\t",
         "\x0b",
         "\r\n",
