@@ -42,6 +42,7 @@ def create_app(
         storage = storage or _open_storage(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
+    _prepare(storage)
     app = Flask(__name__, static_folder=None)
     app.json = _Json(app)
     # A path with two slashes is not found; werkzeug would answer with a redirect.
@@ -61,15 +62,17 @@ def create_app(
 
 def _open_storage(settings: Settings) -> Storage:
     try:
-        storage = open_storage(settings.database_url, create=not settings.on_lambda)
+        return open_storage(settings.database_url, create=not settings.on_lambda)
     except ValueError as error:
         raise SettingsError("DATABASE_URL", str(error)) from error
+
+
+def _prepare(storage: Storage) -> None:
     try:
         storage.prepare()
     except StorageError as error:
         # The service starts all the same: /ready says so, and the first request that finds the storage prepares it.
         logging.getLogger("klamala").warning("storage not ready at start: %s", error)
-    return storage
 
 
 def _open_engine(settings: Settings) -> Engine:
