@@ -14,7 +14,7 @@ _STATED_BY = {
     r"(?:beginners?|kids?|child|children|students?|experts?|developers?|engineers?|managers?|customers?|clients?|users?"
     r"|team|boss|class|teachers?|adults?|parents?|friends?|colleagues?|people|everyone|myself)\b",
     "output format": r"(?:json|yaml|csv|xml|html|markdown|tables?|bullets?|lists?|numbered|format|paragraphs?|essay"
-    r"|emails?|letters?|poems?|haikus?|tweets?|scripts?|functions?|class|regex|query|posts?|article|story|slides?"
+    r"|(?:e-?)?mails?|letters?|poems?|haikus?|tweets?|scripts?|functions?|class|regex|query|posts?|article|story|slides?"
     r"|headlines?|slogans?|titles?|sentences?|outline|report|yes or no)\b",
     "length": r"(?:words?|sentences?|paragraphs?|pages?|lines?|characters?|short|shorter|brief|briefly|concise|long"
     r"|length|detailed|in detail|at most|no more than|tweets?|haikus?|headlines?|slogans?|titles?|yes or no"
