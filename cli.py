@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -18,9 +18,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def install(app: Flask, storage: Storage) -> None:
-    """Add the command groups to an app."""
-    app.cli.add_command(_clients_group(storage))
-    app.cli.add_command(_storage_group(storage))
+    """Add the command groups to an app; each command is handed the app's storage."""
+    app.cli.add_command(_group("clients", "Register and manage the clients that may ask for tokens.", storage, CLIENTS))
+    app.cli.add_command(_group("storage", "Manage the audit log's database.", storage, STORAGE))
 
 
 class _Group(AppGroup):
@@ -33,80 +33,91 @@ class _Group(AppGroup):
             raise click.ClickException(str(error)) from error
 
 
-def _clients_group(storage: Storage) -> AppGroup:
-    group = _Group("clients", help="Register and manage the clients that may ask for tokens.")
+def _group(name: str, text: str, storage: Storage, commands: Sequence[click.Command]) -> AppGroup:
+    group = _Group(name, help=text, context_settings={"obj": storage})
+    for command in commands:
+        group.add_command(command)
+    return group
 
-    @group.command("create")
-    @click.argument("name")
-    @click.option("--scope", required=True, help=f"Space-separated, of: {', '.join(SCOPES)}.")
-    @_as_json
-    def create(name: str, scope: str, as_json: bool) -> None:
-        """Register a client and print its credentials, once."""
-        scopes = _parse_scopes(scope)
-        if not name.strip() or len(name) > 256 or not name.isprintable():
-            raise click.UsageError("NAME must be 1 to 256 printable characters")
-        credentials = new_credentials()
-        storage.add_client(
-            Client(
-                client_id=credentials.client_id,
-                name=name,
-                scopes=scopes,
-                key_hash=credentials.key_hash,
-                created_at=utc_now(),
-            )
+
+@click.command("create")
+@click.argument("name")
+@click.option("--scope", required=True, help=f"Space-separated, of: {', '.join(SCOPES)}.")
+@_as_json
+@click.pass_obj
+def _create(storage: Storage, name: str, scope: str, as_json: bool) -> None:
+    """Register a client and print its credentials, once."""
+    scopes = _parse_scopes(scope)
+    if not name.strip() or len(name) > 256 or not name.isprintable():
+        raise click.UsageError("NAME must be 1 to 256 printable characters")
+    credentials = new_credentials()
+    storage.add_client(
+        Client(
+            client_id=credentials.client_id,
+            name=name,
+            scopes=scopes,
+            key_hash=credentials.key_hash,
+            created_at=utc_now(),
         )
-        _print(_shown_once(credentials), as_json)
-
-    @group.command("list")
-    @_as_json
-    def list_(as_json: bool) -> None:
-        """List the clients, without their credentials."""
-        clients = [_summary(client) for client in storage.clients()]
-        if as_json:
-            click.echo(json.dumps(clients, ensure_ascii=False))
-        for client in [] if as_json else clients:
-            state = "disabled" if client["disabled"] else "enabled"
-            click.echo(f"{client['client_id']}  {state:8}  {client['name']}  ({client['scope']})")
-
-    @group.command("rotate")
-    @click.argument("client_id")
-    @_as_json
-    def rotate(client_id: str, as_json: bool) -> None:
-        """Replace a client's secret and print the new one, once. The old one stops at once."""
-        credentials = new_credentials(client_id)
-        _found(client_id, storage.set_client_key(client_id, credentials.key_hash))
-        _print(_shown_once(credentials), as_json)
-
-    @group.command("disable")
-    @click.argument("client_id")
-    @_as_json
-    def disable(client_id: str, as_json: bool) -> None:
-        """Refuse a client new tokens, and within 60 seconds the ones it has."""
-        _found(client_id, storage.set_client_disabled(client_id, True))
-        _print({"client_id": client_id, "disabled": True}, as_json)
-
-    @group.command("enable")
-    @click.argument("client_id")
-    @_as_json
-    def enable(client_id: str, as_json: bool) -> None:
-        """Let a disabled client in again."""
-        _found(client_id, storage.set_client_disabled(client_id, False))
-        _print({"client_id": client_id, "disabled": False}, as_json)
-
-    return group
+    )
+    _print(_shown_once(credentials), as_json)
 
 
-def _storage_group(storage: Storage) -> AppGroup:
-    group = _Group("storage", help="Manage the audit log's database.")
+@click.command("list")
+@_as_json
+@click.pass_obj
+def _list(storage: Storage, as_json: bool) -> None:
+    """List the clients, without their credentials."""
+    clients = [_summary(client) for client in storage.clients()]
+    if as_json:
+        click.echo(json.dumps(clients, ensure_ascii=False))
+    for client in [] if as_json else clients:
+        state = "disabled" if client["disabled"] else "enabled"
+        click.echo(f"{client['client_id']}  {state:8}  {client['name']}  ({client['scope']})")
 
-    @group.command("init")
-    @_as_json
-    def init(as_json: bool) -> None:
-        """Create the tables, collections and indexes that are missing. May be repeated."""
-        storage.initialize()
-        _print({"storage": "ready"}, as_json)
 
-    return group
+@click.command("rotate")
+@click.argument("client_id")
+@_as_json
+@click.pass_obj
+def _rotate(storage: Storage, client_id: str, as_json: bool) -> None:
+    """Replace a client's secret and print the new one, once. The old one stops at once."""
+    credentials = new_credentials(client_id)
+    _found(client_id, storage.set_client_key(client_id, credentials.key_hash))
+    _print(_shown_once(credentials), as_json)
+
+
+@click.command("disable")
+@click.argument("client_id")
+@_as_json
+@click.pass_obj
+def _disable(storage: Storage, client_id: str, as_json: bool) -> None:
+    """Refuse a client new tokens, and within 60 seconds the ones it has."""
+    _found(client_id, storage.set_client_disabled(client_id, True))
+    _print({"client_id": client_id, "disabled": True}, as_json)
+
+
+@click.command("enable")
+@click.argument("client_id")
+@_as_json
+@click.pass_obj
+def _enable(storage: Storage, client_id: str, as_json: bool) -> None:
+    """Let a disabled client in again."""
+    _found(client_id, storage.set_client_disabled(client_id, False))
+    _print({"client_id": client_id, "disabled": False}, as_json)
+
+
+@click.command("init")
+@_as_json
+@click.pass_obj
+def _init(storage: Storage, as_json: bool) -> None:
+    """Create the tables, collections and indexes that are missing. May be repeated."""
+    storage.initialize()
+    _print({"storage": "ready"}, as_json)
+
+
+CLIENTS = (_create, _list, _rotate, _disable, _enable)
+STORAGE = (_init,)
 
 
 def _parse_scopes(text: str) -> tuple[str, ...]:

@@ -22,8 +22,6 @@ _CLAIM_ROUNDS = 8
 
 
 class Kind(StrEnum):
-    """What a record is about."""
-
     REFINE = "refine"
     GENERATE = "generate"
     CLIENT = "client"

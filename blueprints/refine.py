@@ -53,23 +53,47 @@ def refine_request(settings: Settings, strategies: Iterable[str]) -> type[Refine
 def refine_blueprint(settings: Settings, guard: Guard, storage: Storage, refiner: Refiner) -> Blueprint:
     """The routes, on these collaborators."""
     blueprint = Blueprint("refine", __name__)
-    request_model = refine_request(settings, refiner.strategies)
+    refinements = _Refinements(settings, storage, refiner)
 
     @blueprint.post("/refine")
     @guard.token_required("refine")
     def refine(caller: Identity) -> Response:
-        return answer(caller)
+        return refinements.create(caller.owner)
 
     @blueprint.post("/refine-prompt")
     @guard.token_or_key_required("refine")
     def refine_prompt(caller: Identity) -> Response:
-        return answer(caller)
+        return refinements.create(caller.owner)
 
     @blueprint.get("/refine/<record_id>")
     @guard.token_required("refine")
     def refinement(caller: Identity, record_id: str) -> Response:
+        return refinements.show(caller.owner, record_id)
+
+    return blueprint
+
+
+class _Refinements:
+    """What the routes do, whoever guards them."""
+
+    def __init__(self, settings: Settings, storage: Storage, refiner: Refiner) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._refiner = refiner
+        self._request_model = refine_request(settings, refiner.strategies)
+
+    def create(self, owner: Owner) -> Response:
+        body = parse_body(self._request_model, self._settings.max_body_bytes)
+        pending = self._pending(body, idempotency_key(), owner)
+        record, replayed = audited(self._storage, pending, lambda: _refine(self._refiner, self._settings, pending))
+        response = jsonify(refinement_body(record))
+        if replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    def show(self, owner: Owner, record_id: str) -> Response:
         refuse_query()
-        record = _find(storage, record_id, caller.owner)
+        record = _find(self._storage, record_id, owner)
         if record is None:
             raise NotFound("There is no such refinement of yours.")
         response = jsonify(refinement_body(record))
@@ -77,33 +101,23 @@ def refine_blueprint(settings: Settings, guard: Guard, storage: Storage, refiner
             response.headers["Retry-After"] = str(math.ceil(seconds_until(record.deadline_at)))
         return response
 
-    def answer(caller: Identity) -> Response:
-        body = parse_body(request_model, settings.max_body_bytes)
-        pending = _pending(body, idempotency_key(), caller)
-        record, replayed = audited(storage, pending, lambda: _refine(refiner, settings, pending))
-        response = jsonify(refinement_body(record))
-        if replayed:
-            response.headers["Idempotent-Replayed"] = "true"
-        return response
-
-    def _pending(body: RefineRequest, key: str | None, caller: Identity) -> Record:
+    def _pending(self, body: RefineRequest, key: str | None, owner: Owner) -> Record:
+        engine = self._refiner.engine
         return pending_record(
-            settings,
-            caller.owner,
+            self._settings,
+            owner,
             Kind.REFINE,
-            prompt=_draft(storage, body, caller.owner),
+            prompt=_draft(self._storage, body, owner),
             detail={
                 "strategy": body.strategy or DEFAULT,
                 "instructions": body.instructions,
                 "parent_id": body.parent_id,
             },
-            model=refiner.engine.model_for(body.model or settings.openai_model),
-            engine=refiner.engine.name,
+            model=engine.model_for(body.model or self._settings.openai_model),
+            engine=engine.name,
             key=key,
             body=body.model_dump(exclude_none=True),
         )
-
-    return blueprint
 
 
 def _draft(storage: Storage, body: RefineRequest, owner: Owner) -> str:
