@@ -62,10 +62,11 @@ def audited(storage: Storage, pending: Record, work: Callable[[], Completion]) -
     record = storage.begin(pending)
     if record.id != pending.id:
         return _replay(record, pending), True
+    began_ms = elapsed_ms()
     try:
         completion = work()
     except EngineError as error:
-        storage.finish(pending.id, _failure(pending, error))
+        storage.finish(pending.id, _failure(pending, error, elapsed_ms() - began_ms))
         raise
     storage.finish(pending.id, completion)
     return completion.applied_to(pending), False
@@ -81,13 +82,15 @@ def _replay(held: Record, pending: Record) -> Record:
     return held
 
 
-def _failure(pending: Record, error: EngineError) -> Completion:
+def _failure(pending: Record, error: EngineError, upstream_ms: int) -> Completion:
     problem = problem_for(error)
-    log_call(engine=pending.engine, failure=type(error).__name__, upstream_status=error.upstream_status)
+    usage = usage_as_dict(error.usage) if error.usage else None
+    # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
+    log_call(engine=pending.engine, attempts=1, upstream_ms=upstream_ms, **error.audit_detail(), **(usage or {}))
     return Completion(
         status=Status.FAILED,
         detail={**pending.detail, **error.audit_detail()},
-        usage=usage_as_dict(error.usage) if error.usage else None,
+        usage=usage,
         error=problem.as_dict(),
         latency_ms=elapsed_ms(),
         completed_at=utc_now(),

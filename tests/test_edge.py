@@ -411,14 +411,15 @@ def test_the_line_of_a_refinement_says_what_it_cost(harness: Harness) -> None:
 
 
 def test_the_line_of_a_failed_refinement_says_why(harness: Harness) -> None:
-    """A failed call's line has the engine, the kind of failure and the upstream's status."""
+    """A failed call's line has the engine, the attempt, the kind of failure, the upstream's status and time."""
     harness.engine.outcomes = [UpstreamUnavailable("Overloaded.", upstream_status=529)]
     token = harness.token()
     with logged() as log:
         assert harness.refine(token, {"prompt": "a"}).status_code == 503
     (line,) = log.access()
-    why = {"status": 503, "engine": "scripted", "failure": "UpstreamUnavailable", "upstream_status": 529}
+    why = {"status": 503, "engine": "scripted", "attempts": 1, "failure": "UpstreamUnavailable", "upstream_status": 529}
     assert {name: line[name] for name in why} == why
+    assert 0 <= line["upstream_ms"] <= line["latency_ms"]
 
 
 def test_a_lines_fields_are_of_its_own_request(harness: Harness) -> None:
