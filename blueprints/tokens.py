@@ -103,12 +103,12 @@ def _credentials(parameters: Mapping[str, str]) -> tuple[str, str]:
         api_key = presented_api_key(request.headers)
     except AmbiguousCredentials as error:
         raise OAuthError("invalid_request", str(error)) from error
-    in_header = "Authorization" in request.headers
-    in_body = "client_secret" in parameters
-    if in_header + in_body + (api_key is not None) > 1:
+    authorization = request.headers.get("Authorization")
+    ways = [bool(authorization), "client_secret" in parameters, api_key is not None]
+    if sum(ways) > 1:
         raise OAuthError("invalid_request", "The client must authenticate in one way only.")
-    if in_header:
-        credentials = _basic(request.headers["Authorization"])
+    if authorization:
+        credentials = _basic(authorization)
     elif api_key is not None:
         credentials = parse_api_key(api_key)
     else:
@@ -153,7 +153,7 @@ def _user_id(parameters: Mapping[str, str]) -> str | None:
 
 def _scopes(client: Client, parameters: Mapping[str, str], *, for_user: bool) -> tuple[str, ...]:
     allowed = grantable(client.scopes, for_user=for_user)
-    asked = parameters.get("scope", "").split()
+    asked = [scope for scope in parameters.get("scope", "").split(" ") if scope]
     if not set(asked) <= set(allowed) or not allowed:
         raise OAuthError("invalid_scope", "The scope is more than this client may have.")
     return tuple(scope for scope in allowed if not asked or scope in asked)

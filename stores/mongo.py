@@ -120,7 +120,9 @@ class MongoStorage(Storage):
                         "client_id": record.client_id,
                         "user_id": record.user_id,
                         "kind": record.kind,
-                        "idempotency_key": record.idempotency_key,
+                        # A partial index serves a query that repeats its filter; the equality alone is not enough
+                        # (https://www.mongodb.com/docs/manual/core/index-partial/#query-coverage).
+                        "idempotency_key": {"$eq": record.idempotency_key, "$type": "string"},
                     }
                 )
             )

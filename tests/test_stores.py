@@ -988,8 +988,8 @@ REFUSED: dict[str, Callable[[], dict[str, Any]]] = {
     "value in metadata": lambda: {"metadata": {"a": SURROGATE}},
     "name in metadata": lambda: {"metadata": {SURROGATE: "a"}},
     "value in detail": lambda: {"detail": {"a": SURROGATE}},
-    "nested metadata": lambda: {"metadata": nested(5000)},
-    "nested detail": lambda: {"detail": nested(5000)},
+    "nested metadata": lambda: {"metadata": nested(100_000)},
+    "nested detail": lambda: {"detail": nested(100_000)},
 }
 
 

@@ -220,6 +220,13 @@ def test_a_parameter_without_a_value_counts_as_left_out(
     granted(replace(WAYS[way](client), body=f"{GRANT}&{name}=").sent_to(harness))
 
 
+def test_an_empty_authorization_header_counts_as_none(harness: Harness, client: Credentials) -> None:
+    """A header without a value is no second way to authenticate, at the token endpoint and at `/refine-prompt`."""
+    headers = {"X-API-Key": client.api_key, "Authorization": ""}
+    assert harness.http.post("/token", json={}, headers=headers).status_code == 200
+    assert harness.http.post("/refine-prompt", json={"prompt": "x"}, headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("way", ["Basic", "X-API-Key with a form"])
 def test_a_client_id_of_somebody_else_is_refused(harness: Harness, client: Credentials, way: str) -> None:
     """The `client_id` in the body may not name another client than the credentials."""
@@ -557,6 +564,8 @@ def test_a_token_has_the_scopes_that_were_asked_for(
         "refine admin",
         "REFINE",
         "refine,log:read",
+        "refine\tlog:read",
+        "refine\u00a0log:read",
         "log",
         "*",
         "refine\x00",
