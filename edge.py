@@ -56,9 +56,9 @@ def install(app: Flask, settings: Settings) -> None:
 
 def _request_id() -> str:
     """API Gateway's id on Lambda, else the caller's where it is well-formed, else a new one."""
-    event = request.environ.get("serverless.event")
-    if event:
-        return str(event["requestContext"]["requestId"])
+    context = request.environ.get("serverless.event", {}).get("requestContext", {})
+    if context.get("requestId"):
+        return str(context["requestId"])
     given = request.headers.get("X-Request-Id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
