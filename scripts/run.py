@@ -42,7 +42,7 @@ def _introduction(settings: Settings, url: str) -> str:
         "",
     ]
     if "$API_KEY" in key:
-        hint = '$API_KEY is a client\'s key: flask clients create NAME --scope "refine"'
+        hint = '$API_KEY is a client\'s key: .venv/bin/flask clients create NAME --scope "refine"'
         lines.insert(1, hint)
     return "\n".join(lines)
 
