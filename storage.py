@@ -194,7 +194,8 @@ class Storage(ABC):
             if holder is not None and holder.holds_its_key(now):
                 return holder
             if holder is not None:
-                self._abandon(holder.id, now) if holder.is_overdue(now) else self._free_key(holder.id)
+                free = self._abandon if holder.is_overdue(now) else self._expire_key
+                free(holder.id, now)
         raise StorageUnavailable("the idempotency key changed hands too often")
 
     def read(self, record_id: str, owner: Owner) -> Record | None:
@@ -221,8 +222,8 @@ class Storage(ABC):
         """The record with the same client, user, kind and idempotency key."""
 
     @abstractmethod
-    def _free_key(self, record_id: str) -> None:
-        """Take the idempotency key from a record."""
+    def _expire_key(self, record_id: str, now: datetime) -> None:
+        """Take the idempotency key from a record, if it is 24 hours old at `now`."""
 
     @abstractmethod
     def _abandon(self, record_id: str, now: datetime) -> None:

@@ -23,6 +23,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from storage import (
+    IDEMPOTENCY_WINDOW,
     OPEN_STATES,
     Client,
     Completion,
@@ -127,9 +128,11 @@ class MongoStorage(Storage):
                 )
             )
 
-    def _free_key(self, record_id: str) -> None:
+    def _expire_key(self, record_id: str, now: datetime) -> None:
         with self._operation():
-            self._requests.update_one({"_id": record_id}, {"$set": {"idempotency_key": None}})
+            self._requests.update_one(
+                {"_id": record_id, "timestamp": {"$lte": now - IDEMPOTENCY_WINDOW}}, {"$set": {"idempotency_key": None}}
+            )
 
     def _abandon(self, record_id: str, now: datetime) -> None:
         with self._operation():

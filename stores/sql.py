@@ -36,6 +36,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from storage import (
+    IDEMPOTENCY_WINDOW,
     OPEN_STATES,
     Client,
     Completion,
@@ -203,8 +204,9 @@ class SqlStorage(Storage):
             requests.c.idempotency_key == record.idempotency_key,
         )
 
-    def _free_key(self, record_id: str) -> None:
-        self._changes(update(requests).where(requests.c.id == record_id).values(idempotency_key=None))
+    def _expire_key(self, record_id: str, now: datetime) -> None:
+        expired = requests.c.timestamp <= now - IDEMPOTENCY_WINDOW
+        self._changes(update(requests).where(requests.c.id == record_id, expired).values(idempotency_key=None))
 
     def _abandon(self, record_id: str, now: datetime) -> None:
         overdue = (requests.c.status == Status.PENDING, requests.c.deadline_at <= now)

@@ -729,7 +729,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
         "read": lambda: sqlite.read(record.id, OWNER),
         "finish": lambda: sqlite.finish(record.id, Backend("", lambda *_: sqlite).completion()),
         "holder": lambda: sqlite._holder_of_key(record),
-        "free": lambda: sqlite._free_key(record.id),
+        "expire": lambda: sqlite._expire_key(record.id, utc_now()),
         "abandon": lambda: sqlite._abandon(record.id, utc_now()),
         "client": lambda: sqlite.client("klm_client"),
         "key": lambda: sqlite.set_client_key("klm_client", "a" * 64),
