@@ -750,7 +750,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
     by_key = "SEARCH requests USING INDEX requests_idempotency "
     by_key += "(client_id=? AND user_id=? AND kind=? AND idempotency_key=?)"
     assert plans == {
-        **{use: [by_id] for use in ("read", "finish", "free", "abandon")},
+        **{use: [by_id] for use in ("read", "finish", "expire", "abandon")},
         "holder": [by_key],
         **{use: [by_client] for use in ("client", "key", "disable")},
     }
