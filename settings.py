@@ -202,11 +202,17 @@ def _fill_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not values["jwt_secrets"]:
             values["jwt_secrets"] = _generated_secret(folder / "jwt-secrets")
+        if not values["database_url"]:
+            values["database_url"] = f"sqlite:///{_private_file(folder / 'klamala.sqlite3')}"
     except OSError as error:
         raise SettingsError("DATA_DIR", f"cannot be used: {error.strerror}") from None
-    if not values["database_url"]:
-        values["database_url"] = f"sqlite:///{folder.resolve() / 'klamala.sqlite3'}"
     return values
+
+
+def _private_file(path: Path) -> Path:
+    """An empty file is an empty database; SQLite gives its log the same mode. The prompts in it are nobody else's."""
+    path.touch(mode=0o600)
+    return path.resolve()
 
 
 def _generated_secret(path: Path) -> dict[str, str]:

@@ -281,6 +281,15 @@ def test_an_address_that_the_driver_refuses_stops_the_start(url: str) -> None:
     assert CANARY not in str(stopped.value)
 
 
+def test_the_embedded_database_is_its_owners_alone(tmp_path: Path) -> None:
+    """Prompts cannot be read by others, also where the folder was there before; a second start leaves the mode."""
+    tmp_path.chmod(0o755)
+    for mode in (0o600, 0o640):
+        load_settings({"DATA_DIR": str(tmp_path)})
+        assert (tmp_path / "klamala.sqlite3").stat().st_mode & 0o777 == mode
+        (tmp_path / "klamala.sqlite3").chmod(0o640)
+
+
 # On Lambda nothing falls back silently.
 
 ON_LAMBDA = {
@@ -330,7 +339,7 @@ def test_the_generated_secret_is_private_and_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert GENERATED.fullmatch(file.read_text("utf-8"))
     assert file.stat().st_nlink == 1
-    assert list(folder.iterdir()) == [file]
+    assert sorted(folder.iterdir()) == [file, folder / "klamala.sqlite3"]
     assert load_settings({"DATA_DIR": str(folder)}).jwt_secrets == first
 
 
@@ -371,7 +380,7 @@ def test_threads_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> None:
     with ThreadPoolExecutor(count) as pool:
         for folder in (tmp_path / str(number) for number in range(rounds)):
             assert len(set(pool.map(load, [folder] * count))) == 1
-            assert list(folder.iterdir()) == [secret_file(folder)]
+            assert sorted(folder.iterdir()) == [secret_file(folder), folder / "klamala.sqlite3"]
 
 
 LOADING = "import sys; from settings import load_settings; sys.stdin.read(); print(load_settings().jwt_secrets)"
@@ -403,7 +412,7 @@ def test_processes_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> Non
     outputs = {process.communicate(timeout=TIMEOUT)[0] for process in started}
     assert [process.returncode for process in started] == [0] * len(started)
     assert len(outputs) == 1
-    assert [file.name for file in (tmp_path / "d").iterdir()] == ["jwt-secrets"]
+    assert sorted(file.name for file in (tmp_path / "d").iterdir()) == ["jwt-secrets", "klamala.sqlite3"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666], ids=oct)
