@@ -11,8 +11,8 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from auth import SCOPES
-from clients import Credentials, new_credentials
-from storage import Client, Storage, StorageError, utc_now
+from clients import Credentials, new_credentials, register
+from storage import Client, Storage, StorageError, rfc3339
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -50,17 +50,7 @@ def _create(storage: Storage, name: str, scope: str, as_json: bool) -> None:
     scopes = _parse_scopes(scope)
     if not name.strip() or len(name) > 256 or not name.isprintable():
         raise click.UsageError("NAME must be 1 to 256 printable characters")
-    credentials = new_credentials()
-    storage.add_client(
-        Client(
-            client_id=credentials.client_id,
-            name=name,
-            scopes=scopes,
-            key_hash=credentials.key_hash,
-            created_at=utc_now(),
-        )
-    )
-    _print(_shown_once(credentials), as_json)
+    _print(_shown_once(register(storage, name, scopes)), as_json)
 
 
 @click.command("list")
@@ -87,24 +77,16 @@ def _rotate(storage: Storage, client_id: str, as_json: bool) -> None:
     _print(_shown_once(credentials), as_json)
 
 
-@click.command("disable")
-@click.argument("client_id")
-@_as_json
-@click.pass_obj
-def _disable(storage: Storage, client_id: str, as_json: bool) -> None:
-    """Refuse a client new tokens, and within 60 seconds the ones it has."""
-    _found(client_id, storage.set_client_disabled(client_id, True))
-    _print({"client_id": client_id, "disabled": True}, as_json)
+def _switch(name: str, text: str, *, disabled: bool) -> click.Command:
+    @click.command(name, help=text)
+    @click.argument("client_id")
+    @_as_json
+    @click.pass_obj
+    def switch(storage: Storage, client_id: str, as_json: bool) -> None:
+        _found(client_id, storage.set_client_disabled(client_id, disabled))
+        _print({"client_id": client_id, "disabled": disabled}, as_json)
 
-
-@click.command("enable")
-@click.argument("client_id")
-@_as_json
-@click.pass_obj
-def _enable(storage: Storage, client_id: str, as_json: bool) -> None:
-    """Let a disabled client in again."""
-    _found(client_id, storage.set_client_disabled(client_id, False))
-    _print({"client_id": client_id, "disabled": False}, as_json)
+    return switch
 
 
 @click.command("init")
@@ -116,7 +98,13 @@ def _init(storage: Storage, as_json: bool) -> None:
     _print({"storage": "ready"}, as_json)
 
 
-CLIENTS = (_create, _list, _rotate, _disable, _enable)
+CLIENTS = (
+    _create,
+    _list,
+    _rotate,
+    _switch("disable", "Refuse a client new tokens, and within 60 seconds the ones it has.", disabled=True),
+    _switch("enable", "Let a disabled client in again.", disabled=False),
+)
 STORAGE = (_init,)
 
 
@@ -142,7 +130,7 @@ def _summary(client: Client) -> dict[str, Any]:
         "name": client.name,
         "scope": " ".join(client.scopes),
         "disabled": client.disabled,
-        "created_at": client.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created_at": rfc3339(client.created_at),
     }
 
 

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from storage import Client, Storage
+from storage import Client, Storage, utc_now
 
 _ALPHABET = string.digits + string.ascii_letters
 CLIENT_ID = re.compile(r"klm_[0-9A-Za-z]{16}")
@@ -68,6 +68,21 @@ def new_credentials(client_id: str | None = None) -> Credentials:
     """
     random = _random(43)
     return Credentials(client_id or f"klm_{_random(16)}", f"kls_{random}{checksum(random)}")
+
+
+def register(storage: Storage, name: str, scopes: tuple[str, ...]) -> Credentials:
+    """Store a new client and return its credentials, which nobody can read again."""
+    credentials = new_credentials()
+    storage.add_client(
+        Client(
+            client_id=credentials.client_id,
+            name=name,
+            scopes=scopes,
+            key_hash=credentials.key_hash,
+            created_at=utc_now(),
+        )
+    )
+    return credentials
 
 
 def _random(length: int) -> str:

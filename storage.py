@@ -275,6 +275,11 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC as answers, records and commands show it: with milliseconds, and `Z`."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def new_id() -> str:
     """A UUIDv7 (RFC 9562 §5.7): time-ordered, its other 74 bits random, so that nobody guesses a neighbour's."""
     milliseconds = time.time_ns() // 1_000_000

@@ -104,8 +104,3 @@ def usage_as_dict(usage: Usage) -> dict[str, int | None]:
 
 def seconds_until(moment: datetime | None) -> float:
     return 1.0 if moment is None else max(1.0, (moment - utc_now()).total_seconds())
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,9 +18,9 @@ from refinery.integrity import Integrity
 from refinery.refiner import Refinement, Refiner
 from refinery.strategies import DEFAULT
 from settings import Settings
-from storage import Completion, Kind, Owner, Record, Status, Storage, utc_now
+from storage import Completion, Kind, Owner, Record, Status, Storage, rfc3339, utc_now
 
-from .calls import audited, pending_record, seconds_until, timestamp, usage_as_dict
+from .calls import audited, pending_record, seconds_until, usage_as_dict
 from .parsing import STORABLE, Body, Text, idempotency_key, parse_body, refuse_query
 
 MAX_INSTRUCTIONS_CHARS = 4_000
@@ -209,6 +209,6 @@ def refinement_body(record: Record) -> dict[str, Any]:
         "parent_id": detail["parent_id"],
         "usage": record.usage,
         "latency_ms": record.latency_ms,
-        "created_at": timestamp(record.timestamp),
+        "created_at": rfc3339(record.timestamp),
     }
     return body if record.error is None else {**body, "error": record.error}

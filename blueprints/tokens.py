@@ -20,7 +20,7 @@ from clients import (
     parse_api_key,
     presented_api_key,
 )
-from problems import MalformedRequest, OAuthError
+from problems import OAuthError
 from storage import Client, Storage
 
 from .parsing import json_object, read_body
@@ -82,10 +82,7 @@ def _form(raw: bytes) -> dict[str, str]:
 
 
 def _json(raw: bytes) -> dict[str, str]:
-    try:
-        names: dict[str, Any] = json_object(raw)
-    except MalformedRequest as error:
-        raise OAuthError("invalid_request", str(error)) from error
+    names: dict[str, Any] = json_object(raw)
     for name in ("grant_type", "client_id", "client_secret", "scope", "user_id"):
         if not isinstance(names.get(name, ""), str):
             raise OAuthError("invalid_request", f"{name} must be a string.")
@@ -99,14 +96,11 @@ def _without_empty(names: dict[str, str]) -> dict[str, str]:
 
 def _credentials(parameters: Mapping[str, str]) -> tuple[str, str]:
     """Client id and secret, from the one place where the request has them."""
-    try:
-        api_key = presented_api_key(request.headers)
-    except AmbiguousCredentials as error:
-        raise OAuthError("invalid_request", str(error)) from error
+    api_key = presented_api_key(request.headers)
     authorization = request.headers.get("Authorization")
     ways = [bool(authorization), "client_secret" in parameters, api_key is not None]
     if sum(ways) > 1:
-        raise OAuthError("invalid_request", "The client must authenticate in one way only.")
+        raise AmbiguousCredentials
     if authorization:
         credentials = _basic(authorization)
     elif api_key is not None:

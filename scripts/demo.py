@@ -9,14 +9,13 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from settings import load_settings
-from storage import Owner, open_storage
+from storage import Owner, open_storage, rfc3339
 from terminal import word_diff
 
 from .service import ROOT, Service
@@ -73,7 +72,9 @@ def _refine(url: str, client: Mapping[str, str]) -> None:
     for assumption in refinement["assumptions"]:
         click.echo(f"- {assumption}")
     _heading("The stored audit record")
-    click.echo(json.dumps(_record(refinement["id"], client["client_id"]), indent=2, ensure_ascii=False, default=_iso))
+    click.echo(
+        json.dumps(_record(refinement["id"], client["client_id"]), indent=2, ensure_ascii=False, default=rfc3339)
+    )
 
 
 def _record(record_id: str, client_id: str) -> dict[str, Any]:
@@ -83,10 +84,6 @@ def _record(record_id: str, client_id: str) -> dict[str, Any]:
     if record is None:
         raise SystemExit("The refinement has no audit record.")
     return record.as_dict()
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
 
 
 def _flask(*arguments: str) -> dict[str, str]:

@@ -7,9 +7,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from clients import InvalidClient, authenticate, new_credentials, parse_api_key
+from clients import InvalidClient, authenticate, parse_api_key, register
 from settings import Settings, SettingsError, load_settings, write_private
-from storage import Client, Storage, open_storage, utc_now
+from storage import Storage, open_storage
 
 KEY_FILE = "local-client-key"
 LOCAL_SCOPES = ("refine", "generate", "log:write", "log:read")
@@ -54,7 +54,7 @@ def local_key(settings: Settings) -> Path:
     try:
         if not _works(storage, path):
             path.unlink(missing_ok=True)
-            write_private(path, _register(storage))
+            write_private(path, register(storage, "local", LOCAL_SCOPES).api_key)
     finally:
         storage.close()
     return path
@@ -68,20 +68,6 @@ def _works(storage: Storage, path: Path) -> bool:
     except InvalidClient:
         return False
     return True
-
-
-def _register(storage: Storage) -> str:
-    credentials = new_credentials()
-    storage.add_client(
-        Client(
-            client_id=credentials.client_id,
-            name="local",
-            scopes=LOCAL_SCOPES,
-            key_hash=credentials.key_hash,
-            created_at=utc_now(),
-        )
-    )
-    return credentials.api_key
 
 
 if __name__ == "__main__":

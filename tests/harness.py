@@ -13,11 +13,11 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from auth import SCOPES, TokenPolicy
-from clients import Credentials, new_credentials
+from clients import Credentials, register
 from refinery.deadline import Deadline
 from refinery.engines import NO_USAGE, Change, EngineError, Rewrite, Task
 from settings import Settings, load_settings
-from storage import Client, Storage, open_storage, utc_now
+from storage import Storage, open_storage
 
 FIRST_SECRET = "first-secret-" + "a" * 32
 SECOND_SECRET = "second-secret-" + "b" * 32
@@ -81,17 +81,7 @@ class Harness:
 
     def register(self, *scopes: str) -> Credentials:
         """A new client with these scopes, all of them without any."""
-        credentials = new_credentials()
-        self.storage.add_client(
-            Client(
-                client_id=credentials.client_id,
-                name="test",
-                scopes=scopes or SCOPES,
-                key_hash=credentials.key_hash,
-                created_at=utc_now(),
-            )
-        )
-        return credentials
+        return register(self.storage, "test", scopes or SCOPES)
 
     def token(self, credentials: Credentials | None = None, **parameters: str) -> str:
         """An access token, got over the API."""
