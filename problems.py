@@ -125,6 +125,7 @@ _TABLE: dict[type[Exception], Problem] = {
     engines.UpstreamRejected: Problem("upstream-rejected", 502, "Upstream rejected the request"),
     engines.UnusableAnswer: Problem("unusable-answer", 502, "Unusable answer"),
     engines.ModelRefused: Problem("model-refused", 502, "Model refused"),
+    engines.NoModel: Problem("no-model", 503, "No model"),
     engines.UpstreamUnavailable: Problem("upstream-unavailable", 503, "Upstream unavailable"),
     engines.ModelTimeout: Problem("model-timeout", 504, "Model timeout"),
     storage.StorageError: Problem("storage-unavailable", 503, "Storage unavailable"),

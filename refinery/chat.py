@@ -100,6 +100,30 @@ def parse_answer(completion: Completion) -> Answer:
     Raises: `ModelRefused`; `UnusableAnswer` for what is cut off, empty, or of another shape.
     """
     usage = usage_of(completion)
+    finish_reason, content = _choice(completion)
+    if finish_reason == "length":
+        raise UnusableAnswer("The model's answer was cut off at its length limit.", usage=usage)
+    fenced = _CODE_FENCE.match(content.strip())
+    try:
+        return Answer.model_validate_json(fenced[1] if fenced else content)
+    except ValidationError as error:
+        raise UnusableAnswer("The model's answer is not a refinement of the agreed shape.", usage=usage) from error
+
+
+def parse_text(completion: Completion) -> tuple[str, str]:
+    """The text in a completion, and why it ends: `length` where it was cut off, else `stop`.
+
+    Raises: `ModelRefused`; `UnusableAnswer` for what is empty or cannot be kept.
+    """
+    finish_reason, content = _choice(completion)
+    if "\0" in content or any("\ud800" <= character <= "\udfff" for character in content):
+        raise UnusableAnswer("The model's answer is not Unicode text.", usage=usage_of(completion))
+    return content, "length" if finish_reason == "length" else "stop"
+
+
+def _choice(completion: Completion) -> tuple[object, str]:
+    """The finish reason and the text, never blank. Raises as its callers."""
+    usage = usage_of(completion)
     try:
         choice = completion["choices"][0]
         message = choice["message"]
@@ -109,16 +133,10 @@ def parse_answer(completion: Completion) -> Answer:
     if finish_reason == "content_filter":
         raise ModelRefused("A content filter stopped the model's answer.", usage=usage)
     if refusal:
-        raise ModelRefused("The model refused to refine this draft.", usage=usage)
-    if finish_reason == "length":
-        raise UnusableAnswer("The model's answer was cut off at its length limit.", usage=usage)
+        raise ModelRefused("The model refused to answer.", usage=usage)
     if not isinstance(content, str) or not content.strip():
         raise UnusableAnswer("The model's answer is empty.", usage=usage)
-    fenced = _CODE_FENCE.match(content.strip())
-    try:
-        return Answer.model_validate_json(fenced[1] if fenced else content)
-    except ValidationError as error:
-        raise UnusableAnswer("The model's answer is not a refinement of the agreed shape.", usage=usage) from error
+    return finish_reason, content
 
 
 def usage_of(completion: Completion) -> Usage:

@@ -1,4 +1,4 @@
-"""What an engine is: something that rewrites a draft. Its inputs, its outputs and the ways in which it can fail."""
+"""What an engine is: something that rewrites a draft or answers a prompt; its inputs, outputs and ways to fail."""
 
 from __future__ import annotations
 
@@ -75,8 +75,18 @@ class Rewrite:
     upstream_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What an engine answered to a prompt. `finish_reason` is the upstream's: `length` where the text was cut off."""
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    upstream_ms: int = 0
+
+
 class Engine(Protocol):
-    """Something that rewrites a draft.
+    """Something that rewrites a draft, and with a model behind it answers a prompt.
 
     `name` is what the API shows as `engine`; `model_for(requested)` is the model's name in answers and records.
     """
@@ -88,6 +98,13 @@ class Engine(Protocol):
 
     def rewrite(self, task: Task, deadline: Deadline) -> Rewrite:
         """Rewrite `task.draft`, or raise an `EngineError` no later than `deadline`."""
+        ...
+
+    def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
+        """Answer `prompt` with at most `max_tokens` output tokens, or raise an `EngineError` no later than `deadline`.
+
+        `NoModel` where there is none to ask.
+        """
         ...
 
 
@@ -117,6 +134,10 @@ class UnusableAnswer(EngineError):
 
 class ModelRefused(EngineError):
     """The model, or a content filter before it, declined."""
+
+
+class NoModel(EngineError):
+    """This needs a language model, and none is configured."""
 
 
 class UpstreamUnavailable(EngineError):

@@ -12,9 +12,18 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 from tenacity.stop import stop_base
 
-from .chat import RESPONSE_FORMAT, Completion, messages_for, parse_answer, parse_completion, usage_of
+from .chat import RESPONSE_FORMAT, Completion, messages_for, parse_answer, parse_completion, parse_text, usage_of
 from .deadline import Deadline
-from .engines import Change, EngineError, ModelTimeout, Rewrite, Task, UpstreamRejected, UpstreamUnavailable
+from .engines import (
+    Change,
+    EngineError,
+    Generation,
+    ModelTimeout,
+    Rewrite,
+    Task,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from .transport import BoundedTransport, bounded_by
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -25,7 +34,7 @@ _BACKOFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
 
 class OpenAIEngine:
-    """Rewrites with a model behind `base_url`. One instance, with one connection pool, serves all threads."""
+    """Rewrites and answers with a model behind `base_url`. One instance and its connections serve all threads."""
 
     name = "openai"
 
@@ -40,7 +49,7 @@ class OpenAIEngine:
             # go round the bounded transport.
             http_client=httpx2.Client(transport=BoundedTransport(), follow_redirects=False, trust_env=False),
         )
-        self._without_schema: set[str] = set()
+        self._refused: set[tuple[str, ...]] = set()
 
     def close(self) -> None:
         self._client.close()
@@ -54,7 +63,8 @@ class OpenAIEngine:
         Raises: `EngineError`, of the kind that says what the upstream did.
         """
         started = time.monotonic()
-        completion = self._complete(task.model, messages_for(task), deadline)
+        body = {"model": task.model, "messages": messages_for(task)}
+        completion = self._complete(body, {"response_format": RESPONSE_FORMAT}, {}, deadline)
         answer = parse_answer(completion)
         return Rewrite(
             refined_prompt=answer.refined_prompt,
@@ -65,17 +75,31 @@ class OpenAIEngine:
             upstream_ms=round((time.monotonic() - started) * 1000),
         )
 
-    def _complete(self, model: str, messages: list[dict[str, str]], deadline: Deadline) -> Completion:
-        body: dict[str, Any] = {"model": model, "messages": messages}
-        if model in self._without_schema:
-            return self._post_with_retries(body, deadline)
+    def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
+        """Ask the model with the prompt as the one user message; retries as in `rewrite`. Raises: `EngineError`."""
+        started = time.monotonic()
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+        # The newer name is refused by few servers, but passed over by many older ones, which then know no limit.
+        # OpenAI's reasoning models refuse the older one (https://platform.openai.com/docs/api-reference/chat/create).
+        completion = self._complete(body, {"max_tokens": max_tokens}, {"max_completion_tokens": max_tokens}, deadline)
+        text, finish_reason = parse_text(completion)
+        upstream_ms = round((time.monotonic() - started) * 1000)
+        return Generation(text, finish_reason, usage_of(completion), upstream_ms)
+
+    def _complete(
+        self, body: dict[str, Any], preferred: dict[str, Any], fallback: dict[str, Any], deadline: Deadline
+    ) -> Completion:
+        """Ask with `preferred`, or with `fallback` where the server answers 400 to that; a model is remembered."""
+        known = (body["model"], *preferred)
+        if known in self._refused:
+            return self._post_with_retries({**body, **fallback}, deadline)
         try:
-            return self._post_with_retries({**body, "response_format": RESPONSE_FORMAT}, deadline)
+            return self._post_with_retries({**body, **preferred}, deadline)
         except UpstreamRejected as error:
             if error.upstream_status != 400:
                 raise
-        completion = self._post_with_retries(body, deadline)
-        self._without_schema.add(model)
+        completion = self._post_with_retries({**body, **fallback}, deadline)
+        self._refused.add(known)
         return completion
 
     def _post_with_retries(self, body: dict[str, Any], deadline: Deadline) -> Completion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from app import create_app
 from auth import SCOPES, TokenPolicy
 from clients import Credentials, register
 from refinery.deadline import Deadline
-from refinery.engines import NO_USAGE, Change, EngineError, Rewrite, Task
+from refinery.engines import NO_USAGE, Change, EngineError, Generation, Rewrite, Task
 from settings import Settings, load_settings
 from storage import Storage, open_storage
 
@@ -37,10 +37,11 @@ def settings_in(folder: Path, **environ: str) -> Settings:
 
 @dataclass
 class ScriptedEngine:
-    """An engine that plays its outcomes in order, the last one for ever, and keeps the tasks it was given."""
+    """An engine that plays its outcomes in order, the last one for ever, and keeps what it was asked."""
 
-    outcomes: list[str | Rewrite | EngineError] = field(default_factory=list)
+    outcomes: Sequence[str | Rewrite | Generation | EngineError] = ()
     tasks: list[Task] = field(default_factory=list)
+    prompts: list[tuple[str, str, int]] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
     before_answer: Callable[[], None] | None = None
     name: str = "scripted"
@@ -50,15 +51,26 @@ class ScriptedEngine:
 
     def rewrite(self, task: Task, deadline: Deadline) -> Rewrite:
         self.tasks.append(task)
-        self.deadlines.append(deadline)
-        if self.before_answer:
-            self.before_answer()
-        outcome = self.outcomes[min(len(self.tasks), len(self.outcomes)) - 1] if self.outcomes else task.draft
-        if isinstance(outcome, EngineError):
-            raise outcome
+        outcome = self._play(deadline) or task.draft
+        assert not isinstance(outcome, Generation)
         if isinstance(outcome, Rewrite):
             return outcome
         return Rewrite(outcome, (Change("clearer", "a", "b"),), ("an assumption",), task.model, NO_USAGE)
+
+    def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
+        self.prompts.append((prompt, model, max_tokens))
+        outcome = self._play(deadline) or prompt
+        assert not isinstance(outcome, Rewrite)
+        return outcome if isinstance(outcome, Generation) else Generation(outcome, "stop", NO_USAGE)
+
+    def _play(self, deadline: Deadline) -> str | Rewrite | Generation | None:
+        self.deadlines.append(deadline)
+        if self.before_answer:
+            self.before_answer()
+        outcome = self.outcomes[min(len(self.deadlines), len(self.outcomes)) - 1] if self.outcomes else None
+        if isinstance(outcome, EngineError):
+            raise outcome
+        return outcome
 
 
 @dataclass

@@ -248,6 +248,7 @@ EXPECTED: dict[type[Exception], tuple[Exception, int, str, dict[str, str]]] = {
         (engines.UpstreamRejected(WORDS, upstream_status=401), 502, "upstream-rejected", {}),
         (engines.UnusableAnswer(WORDS), 502, "unusable-answer", {}),
         (engines.ModelRefused(WORDS), 502, "model-refused", {}),
+        (engines.NoModel(WORDS), 503, "no-model", {"Retry-After": "5"}),
         (engines.UpstreamUnavailable(WORDS), 503, "upstream-unavailable", {"Retry-After": "5"}),
         (engines.ModelTimeout(WORDS), 504, "model-timeout", {}),
         (storage.StorageError(WORDS), 503, "storage-unavailable", {"Retry-After": "5"}),

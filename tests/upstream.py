@@ -259,9 +259,18 @@ def echo(transform: Callable[[str], str] = lambda draft: draft) -> Reply:
 
 
 def without_response_format(reply: Reply) -> Reply:
-    """A 400 to a request with response_format, the reply to any other."""
-    refused = status(400, body=_error("Unsupported parameter: 'response_format'.", "response_format"))
-    return Reply(lambda handler: (refused if "response_format" in handler.received.body else reply).send(handler))
+    """Refuse `response_format` as a server that does not know it, else play `reply`."""
+    return _refusing("response_format", reply)
+
+
+def without_max_tokens(reply: Reply) -> Reply:
+    """Refuse `max_tokens` as OpenAI's reasoning models do, else play `reply`."""
+    return _refusing("max_tokens", reply)
+
+
+def _refusing(parameter: str, reply: Reply) -> Reply:
+    refusal = status(400, body=_error(f"'{parameter}' is not supported", parameter))
+    return Reply(lambda handler: (refusal if parameter in handler.received.body else reply).send(handler))
 
 
 def malformed() -> Reply:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from refinery.deadline import Deadline
-from refinery.engines import NO_USAGE, Change, Rewrite, Task
+from refinery.engines import NO_USAGE, Change, Generation, NoModel, Rewrite, Task
 from refinery.integrity import compare, take_inventory
 
 from .sections import cut_open_points, missing_points, open_points, sort_into_sections, split_lead
@@ -53,6 +53,10 @@ class OfflineEngine:
             missing = missing_points(cut_open_points(masked.text)[0])
             assumptions += [_MISSING.format(point.capitalize()) for point in missing]
         return Rewrite(text, changes, tuple(assumptions), "rules", NO_USAGE)
+
+    def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
+        """Raises: `NoModel`, always: rules know no answers."""
+        raise NoModel("Generating text takes a language model, and none is configured.")
 
 
 def _keeps_all(draft: str, refined: str) -> bool:
