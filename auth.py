@@ -18,8 +18,9 @@ from flask import g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients import AmbiguousCredentials, InvalidClient, authenticate, parse_api_key, presented_api_key
+from records import Owner
 from settings import MAX_TOKEN_TTL_SECONDS
-from storage import Owner, Storage
+from storage import Storage
 
 ALGORITHM = "HS256"
 TOKEN_TYPE = "at+jwt"

@@ -12,7 +12,8 @@ from flask.cli import AppGroup
 
 from auth import SCOPES
 from clients import Credentials, new_credentials, register
-from storage import Client, Storage, StorageError, rfc3339
+from records import Client, rfc3339
+from storage import Storage, StorageError
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -11,7 +11,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from storage import Client, Storage, utc_now
+from records import Client, utc_now
+from storage import Storage
 
 _ALPHABET = string.digits + string.ascii_letters
 CLIENT_ID = re.compile(r"klm_[0-9A-Za-z]{16}")

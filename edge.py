@@ -13,9 +13,9 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 from auth import current_identity
+from records import utc_now
 from refinery.deadline import Deadline
 from settings import Settings
-from storage import utc_now
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EXPOSED_HEADERS = ("X-Request-Id", "Location", "Retry-After", "Idempotent-Replayed")

@@ -1,137 +1,19 @@
-"""The audit log: its record, its states, and the interface that each store implements.
+"""The audit log: the interface that each store implements.
 
 The rules that keep a record honest stand here once; a store adds atomic, conditional writes.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any
+from datetime import datetime
 
-SCHEMA_VERSION = 1
-IDEMPOTENCY_WINDOW = timedelta(hours=24)
+from records import Client, Completion, DailyUsage, Owner, Position, Record, Selection, Status, Swept, utc_now
+
 _CLAIM_ROUNDS = 8
-
-
-class Kind(StrEnum):
-    REFINE = "refine"
-    GENERATE = "generate"
-    CLIENT = "client"
-
-
-class Status(StrEnum):
-    """`pending → succeeded | failed | abandoned`, `abandoned → succeeded | failed`, and nothing else."""
-
-    PENDING = "pending"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
-
-
-OPEN_STATES = (Status.PENDING, Status.ABANDONED)
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whom a record belongs to: the end user (or the client itself) as one client names it."""
-
-    client_id: str
-    user_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One audited call. Times are UTC, aware, whole milliseconds; `usage`, `error` and `detail` are JSON objects."""
-
-    id: str
-    v: int = SCHEMA_VERSION
-    kind: Kind
-    source: str
-    status: Status
-    user_id: str
-    client_id: str
-    request_id: str
-    prompt: str
-    response: str | None = None
-    metadata: dict[str, Any] | None = None
-    detail: dict[str, Any]
-    model: str | None
-    engine: str | None
-    usage: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    latency_ms: int | None = None
-    timestamp: datetime
-    completed_at: datetime | None = None
-    expires_at: datetime | None = None
-    deadline_at: datetime | None = None
-    lease_until: datetime | None = None
-    attempt: int = 1
-    idempotency_key: str | None = None
-    body_hash: str | None = None
-
-    @property
-    def owner(self) -> Owner:
-        return Owner(self.client_id, self.user_id)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, not copied."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Record:
-        """The record that a store kept under these names; others are passed over."""
-        known = {item.name: values[item.name] for item in fields(cls)}
-        return cls(**{**known, "kind": Kind(known["kind"]), "status": Status(known["status"])})
-
-    def is_overdue(self, now: datetime) -> bool:
-        return self.status is Status.PENDING and self.deadline_at is not None and self.deadline_at <= now
-
-    def holds_its_key(self, now: datetime) -> bool:
-        """Whether the idempotency key is still this record's: for 24 hours, and no longer than the call is alive."""
-        return now - self.timestamp < IDEMPOTENCY_WINDOW and not self.is_overdue(now)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """What a finished call adds to its record. `frees_key` lets a retry with the same idempotency key try anew."""
-
-    status: Status
-    response: str | None = None
-    detail: dict[str, Any]
-    usage: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    latency_ms: int
-    completed_at: datetime
-    frees_key: bool = False
-
-    def applied_to(self, record: Record) -> Record:
-        """The record as the store holds it once this completion is in."""
-        return replace(record, **self.as_update())
-
-    def as_update(self) -> dict[str, Any]:
-        """The fields of the record that it sets, by name."""
-        update = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "frees_key"}
-        return {**update, "idempotency_key": None} if self.frees_key else update
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """A registered client. `key_hash` is the SHA-256 of its API key, in hexadecimal; the key itself is not kept."""
-
-    client_id: str
-    name: str
-    scopes: tuple[str, ...]
-    key_hash: str
-    disabled: bool = False
-    created_at: datetime
+_BATCH = 200
 
 
 class StorageError(Exception):
@@ -179,7 +61,7 @@ class Storage(ABC):
         """Give back connections."""
 
     def begin(self, record: Record) -> Record:
-        """Write a pending record and claim its idempotency key, in one write.
+        """Write a new record and claim its idempotency key, in one write.
 
         Returns the record itself, or the one that holds the key already. A holder past its 24 hours or its deadline
         loses the key first.
@@ -198,13 +80,56 @@ class Storage(ABC):
                 free(holder.id, now)
         raise StorageUnavailable("the idempotency key changed hands too often")
 
-    def read(self, record_id: str, owner: Owner) -> Record | None:
-        """One of the owner's records; a pending one past its deadline is closed as `abandoned` first."""
+    def read(self, record_id: str, owner: Owner | Selection) -> Record | None:
+        """One of the owner's records; a pending one past its deadline is closed as `abandoned` first.
+
+        Of a selection only client and user count: without a user, any of the client's records is found.
+        """
         record = self._find(record_id, owner)
         if record is not None and record.is_overdue(self._clock()):
             self._abandon(record_id, self._clock())
             record = self._find(record_id, owner)
         return record
+
+    def page(self, selection: Selection, limit: int, after: Position | None = None) -> Sequence[Record]:
+        """At most `limit` of the selected records, newest first, from behind `after` on.
+
+        Pending ones past their deadline are closed as `abandoned` first.
+        """
+        if selection.status is Status.ABANDONED:
+            self.abandon_overdue()
+        records = self._page(selection, limit, after)
+        if any(record.is_overdue(self._clock()) for record in records):
+            self.abandon_overdue()
+            records = self._page(selection, limit, after)
+        return records
+
+    def every(self, selection: Selection) -> Iterator[Record]:
+        """All selected records, newest first, however many: only a batch of them is in memory at a time."""
+        after = None
+        while batch := self.page(selection, _BATCH, after):
+            yield from batch
+            after = batch[-1].position
+
+    def sweep(self) -> Swept:
+        """Close every call that is past its deadline, and delete every record at the end of its retention."""
+        return Swept(abandoned=self.abandon_overdue(), expired=self.delete_expired())
+
+    @abstractmethod
+    def abandon_overdue(self) -> int:
+        """Close every pending record past its deadline as `abandoned`. Returns how many there were."""
+
+    @abstractmethod
+    def delete_expired(self) -> int:
+        """Delete every record whose `expires_at` has come. Returns how many there were."""
+
+    @abstractmethod
+    def erase(self, owner: Owner) -> int:
+        """Delete every record of an owner, whatever its state. Returns how many there were."""
+
+    @abstractmethod
+    def usage(self, selection: Selection) -> Sequence[DailyUsage]:
+        """The selected calls that the service made and that succeeded or failed, by day, then model."""
 
     @abstractmethod
     def finish(self, record_id: str, completion: Completion) -> bool:
@@ -230,7 +155,10 @@ class Storage(ABC):
         """Close a record as `abandoned`, its key freed, if it is still pending and past its deadline at `now`."""
 
     @abstractmethod
-    def _find(self, record_id: str, owner: Owner) -> Record | None: ...
+    def _find(self, record_id: str, owner: Owner | Selection) -> Record | None: ...
+
+    @abstractmethod
+    def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]: ...
 
     @abstractmethod
     def add_client(self, client: Client) -> None: ...
@@ -249,44 +177,6 @@ class Storage(ABC):
     @abstractmethod
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
         """Disable or enable a client. False when there is no such client."""
-
-
-def abandonment(now: datetime) -> dict[str, Any]:
-    """The fields that closing a record as `abandoned` sets."""
-    return {
-        "status": Status.ABANDONED,
-        "error": ABANDONED_ERROR,
-        "completed_at": now,
-        "idempotency_key": None,
-    }
-
-
-ABANDONED_ERROR = {
-    "type": "/problems/abandoned",
-    "title": "Abandoned",
-    "status": 504,
-    "detail": "The call was not completed before its deadline.",
-}
-
-
-def utc_now() -> datetime:
-    """Now, in whole milliseconds: what every store can keep."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def rfc3339(moment: datetime) -> str:
-    """A moment in UTC as answers, records and commands show it: with milliseconds, and `Z`."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def new_id() -> str:
-    """A UUIDv7 (RFC 9562 §5.7): time-ordered, its other 74 bits random, so that nobody guesses a neighbour's."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
 
 
 def open_storage(url: str, *, create: bool = True, clock: Callable[[], datetime] = utc_now) -> Storage:

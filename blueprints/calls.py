@@ -10,9 +10,10 @@ from typing import Any
 
 from edge import elapsed_ms, log_call, received_at, request_id
 from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, problem_for
+from records import Completion, Kind, Owner, Record, Status, new_id, utc_now
 from refinery.engines import EngineError, Usage
 from settings import Settings
-from storage import Completion, Kind, Owner, Record, Status, Storage, new_id, utc_now
+from storage import Storage
 
 # After these the same request may well succeed, so that a retry with its key must reach the model.
 _RETRYABLE = {503, 504}

@@ -14,11 +14,12 @@ from pydantic import Field, create_model
 from auth import Guard, Identity
 from edge import elapsed_ms, log_call, request_deadline
 from problems import InvalidFields, NotFound
+from records import Completion, Kind, Owner, Record, Status, rfc3339, utc_now
 from refinery.integrity import Integrity
 from refinery.refiner import Refinement, Refiner
 from refinery.strategies import DEFAULT
 from settings import Settings
-from storage import Completion, Kind, Owner, Record, Status, Storage, rfc3339, utc_now
+from storage import Storage
 
 from .calls import audited, pending_record, seconds_until, usage_as_dict
 from .parsing import STORABLE, Body, Text, idempotency_key, parse_body, refuse_query

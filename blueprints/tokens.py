@@ -21,7 +21,8 @@ from clients import (
     presented_api_key,
 )
 from problems import OAuthError
-from storage import Client, Storage
+from records import Client
+from storage import Storage
 
 from .parsing import json_object, read_body
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
+from records import Owner, rfc3339
 from settings import load_settings
-from storage import Owner, open_storage, rfc3339
+from storage import open_storage
 from terminal import word_diff
 
 from .service import ROOT, Service

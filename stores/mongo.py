@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import ASCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.errors import (
     ConfigurationError,
     DocumentTooLarge,
@@ -22,25 +21,29 @@ from pymongo.errors import (
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from storage import (
+from records import (
+    FINISHED_STATES,
     IDEMPOTENCY_WINDOW,
+    MODEL_KINDS,
+    OBSERVED,
     OPEN_STATES,
+    REPORTED,
     Client,
     Completion,
-    DuplicateKey,
+    DailyUsage,
     Owner,
+    Position,
     Record,
-    RecordRejected,
+    Selection,
     Status,
-    Storage,
-    StorageUnavailable,
     abandonment,
 )
+from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
+
+from .documents import BY_DAY_AND_MODEL, Document, client_of, encoded, overdue, page_indexes, query_for, record_of
 
 DEFAULT_DATABASE = "klamala"
 PING_SECONDS = 1.5
-
-Document = dict[str, Any]
 
 
 def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> MongoStorage:
@@ -72,8 +75,9 @@ def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> Mong
 class MongoStorage(Storage):
     """Two collections: `requests`, a document a call, and `clients`.
 
-    Indexes: `_id`; the idempotency claim, unique over client, user, kind and key; `expires_at`, by which MongoDB
-    deletes (https://www.mongodb.com/docs/manual/core/index-ttl/).
+    Indexes: `_id`; the idempotency claim, unique over client, user, kind and key; one for each order in which pages
+    are read (`page_indexes`); `expires_at`, by which MongoDB deletes
+    (https://www.mongodb.com/docs/manual/core/index-ttl/).
     """
 
     def __init__(self, database: Any, *, create: bool, clock: Callable[[], datetime]) -> None:
@@ -92,6 +96,11 @@ class MongoStorage(Storage):
                 partialFilterExpression={"idempotency_key": {"$type": "string"}},
             )
             self._requests.create_index("expires_at", name="retention", expireAfterSeconds=0)
+            self._requests.create_index(
+                "deadline_at", name="overdue", partialFilterExpression={"status": str(Status.PENDING)}
+            )
+            for name, keys in page_indexes().items():
+                self._requests.create_index([(key, ASCENDING) for key in keys], name=name)
 
     def ping(self) -> None:
         with _translated(), pymongo.timeout(PING_SECONDS):
@@ -109,13 +118,13 @@ class MongoStorage(Storage):
 
     def _insert(self, record: Record) -> None:
         with self._operation():
-            document = {**record.as_dict(), "metadata": _encoded(record.metadata)}
+            document = {**record.as_dict(), "metadata": encoded(record.metadata)}
             # An upsert can be sent again when its reply was lost; an insert would fail on its own first try.
             self._requests.update_one({"_id": record.id}, {"$setOnInsert": document}, upsert=True)
 
     def _holder_of_key(self, record: Record) -> Record | None:
         with self._operation():
-            return _record(
+            return record_of(
                 self._requests.find_one(
                     {
                         "client_id": record.client_id,
@@ -129,22 +138,48 @@ class MongoStorage(Storage):
             )
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
+        expired = {"$lte": now - IDEMPOTENCY_WINDOW}
+        received = [{"source": OBSERVED, "timestamp": expired}, {"source": REPORTED, "completed_at": expired}]
         with self._operation():
-            self._requests.update_one(
-                {"_id": record_id, "timestamp": {"$lte": now - IDEMPOTENCY_WINDOW}}, {"$set": {"idempotency_key": None}}
-            )
+            self._requests.update_one({"_id": record_id, "$or": received}, {"$set": {"idempotency_key": None}})
 
     def _abandon(self, record_id: str, now: datetime) -> None:
         with self._operation():
-            self._requests.update_one(
-                {"_id": record_id, "status": Status.PENDING, "deadline_at": {"$lte": now}}, {"$set": abandonment(now)}
-            )
+            self._requests.update_one({"_id": record_id, **overdue(now)}, {"$set": abandonment(now)})
 
-    def _find(self, record_id: str, owner: Owner) -> Record | None:
+    def abandon_overdue(self) -> int:
+        now = self._clock()
         with self._operation():
-            return _record(
-                self._requests.find_one({"_id": record_id, "client_id": owner.client_id, "user_id": owner.user_id})
+            return int(self._requests.update_many(overdue(now), {"$set": abandonment(now)}).modified_count)
+
+    def delete_expired(self) -> int:
+        return self._delete({"expires_at": {"$lte": self._clock()}})
+
+    def erase(self, owner: Owner) -> int:
+        return self._delete({"client_id": owner.client_id, "user_id": owner.user_id})
+
+    def _delete(self, query: Document) -> int:
+        with self._operation():
+            return int(self._requests.delete_many(query).deleted_count)
+
+    def _find(self, record_id: str, owner: Owner | Selection) -> Record | None:
+        whose = Selection(client_id=owner.client_id, user_id=owner.user_id)
+        with self._operation():
+            return record_of(self._requests.find_one({"_id": record_id, **query_for(whose)}))
+
+    def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
+        query = query_for(selection, after)
+        with self._operation():
+            found = self._requests.find(query).sort([("timestamp", DESCENDING), ("id", DESCENDING)]).limit(limit)
+            return [record for document in found if (record := record_of(document))]
+
+    def usage(self, selection: Selection) -> Sequence[DailyUsage]:
+        finished = {"kind": {"$in": list(MODEL_KINDS)}, "status": {"$in": list(FINISHED_STATES)}}
+        with self._operation():
+            groups = list(
+                self._requests.aggregate([{"$match": {**query_for(selection), **finished}}, *BY_DAY_AND_MODEL])
             )
+        return [DailyUsage(**group.pop("_id"), **group) for group in groups]
 
     def add_client(self, client: Client) -> None:
         with self._operation():
@@ -162,11 +197,11 @@ class MongoStorage(Storage):
     def client(self, client_id: str) -> Client | None:
         with self._operation():
             document = self._clients.find_one({"_id": client_id})
-        return _client(document) if document else None
+        return client_of(document) if document else None
 
     def clients(self) -> Sequence[Client]:
         with self._operation():
-            return [_client(document) for document in self._clients.find().sort("_id", ASCENDING)]
+            return [client_of(document) for document in self._clients.find().sort("_id", ASCENDING)]
 
     def set_client_key(self, client_id: str, key_hash: str) -> bool:
         return self._set_client(client_id, {"key_hash": key_hash})
@@ -195,26 +230,3 @@ def _translated() -> Iterator[None]:
         raise RecordRejected("The audit log does not take this record.") from error
     except PyMongoError as error:
         raise StorageUnavailable("The audit log cannot be reached.") from error
-
-
-def _encoded(metadata: dict[str, Any] | None) -> str | None:
-    """Metadata as JSON text: its names may begin with `$` or hold dots, its integers may exceed 64 bits."""
-    return None if metadata is None else json.dumps(metadata, ensure_ascii=False)
-
-
-def _record(document: Document | None) -> Record | None:
-    if document is None:
-        return None
-    metadata = document["metadata"]
-    return Record.from_dict({**document, "metadata": None if metadata is None else json.loads(metadata)})
-
-
-def _client(document: Document) -> Client:
-    return Client(
-        client_id=document["_id"],
-        name=document["name"],
-        scopes=tuple(document["scopes"]),
-        key_hash=document["key_hash"],
-        disabled=document["disabled"],
-        created_at=document["created_at"],
-    )

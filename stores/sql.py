@@ -1,228 +1,180 @@
-"""Records and clients in SQLite, through SQLAlchemy Core."""
+"""Records and clients in SQL, through SQLAlchemy Core: in a SQLite file or on PostgreSQL."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
+    ColumnElement,
     Connection,
-    DateTime,
-    Dialect,
     Engine,
-    Index,
-    Integer,
     MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    create_engine,
-    event,
+    case,
+    delete,
+    func,
     insert,
+    make_url,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import DBAPIError as DriverError
-from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import CreateIndex, CreateTable
-from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
-from storage import (
+from records import (
+    FINISHED_STATES,
     IDEMPOTENCY_WINDOW,
+    MODEL_KINDS,
     OPEN_STATES,
+    REPORTED,
     Client,
     Completion,
-    DuplicateKey,
+    DailyUsage,
     Owner,
+    Position,
     Record,
-    RecordRejected,
+    Selection,
     Status,
-    Storage,
-    StorageUnavailable,
     abandonment,
 )
+from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
-BUSY_SECONDS = 5
-PING_SECONDS = 1.5
+from .tables import clients, is_pending, metadata, requests
 
+# One statement deletes so many rows, so that nobody waits long for its locks.
+_DELETED_AT_ONCE = 1000
 
-class _UtcDateTime(TypeDecorator[datetime]):
-    """Aware datetimes in UTC; SQLite keeps no zone."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
+_of = requests.c
 
 
-_metadata = MetaData()
-_json = JSON(none_as_null=True)
+class Database(Protocol):
+    """What differs between the databases. What it raises is SQLAlchemy's."""
 
-requests = Table(
-    "requests",
-    _metadata,
-    Column("id", String(36), primary_key=True),
-    Column("v", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("source", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("user_id", String(128), nullable=False),
-    Column("client_id", String(32), nullable=False),
-    Column("request_id", String(128), nullable=False),
-    Column("prompt", Text, nullable=False),
-    Column("response", Text),
-    Column("metadata", _json),
-    Column("detail", _json, nullable=False),
-    Column("model", String(256)),
-    Column("engine", String(32)),
-    Column("usage", _json),
-    Column("error", _json),
-    Column("latency_ms", Integer),
-    Column("timestamp", _UtcDateTime, nullable=False),
-    Column("completed_at", _UtcDateTime),
-    Column("expires_at", _UtcDateTime),
-    Column("deadline_at", _UtcDateTime),
-    Column("lease_until", _UtcDateTime),
-    Column("attempt", Integer, nullable=False),
-    Column("idempotency_key", String(255)),
-    Column("body_hash", String(64)),
-    # SQL counts NULLs as distinct: records without a key never collide.
-    Index("requests_idempotency", "client_id", "user_id", "kind", "idempotency_key", unique=True),
-)
+    @property
+    def engine(self) -> Engine: ...
 
-clients = Table(
-    "clients",
-    _metadata,
-    Column("client_id", String(32), primary_key=True),
-    Column("name", String(256), nullable=False),
-    Column("scopes", _json, nullable=False),
-    Column("key_hash", String(64), nullable=False),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_at", _UtcDateTime, nullable=False),
-)
+    def create(self, metadata: MetaData) -> None:
+        """Create the tables and indexes that are missing."""
+
+    def ping(self) -> None:
+        """Return when the database answers, within two seconds."""
+
+    def close(self) -> None: ...
 
 
 def open_sql(url: str, *, create: bool, clock: Callable[[], datetime]) -> SqlStorage:
     """A store on the database that `url` names. Raises: `ValueError` for an address that SQLAlchemy cannot read."""
     try:
-        engine = create_engine(
-            url,
-            max_overflow=-1,
-            connect_args={"timeout": BUSY_SECONDS},
-            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
-        )
-        plain = create_engine(url, poolclass=NullPool, connect_args={"timeout": PING_SECONDS})
+        database = _open(url)
     except (ArgumentError, ValueError):
         raise ValueError("is not an address that SQLAlchemy can read") from None
-    event.listen(engine, "connect", _make_durable)
-    event.listen(engine, "begin", _begin)
-    return SqlStorage(engine, plain, create=create, clock=clock)
+    return SqlStorage(database, create=create, clock=clock)
 
 
-def _make_durable(connection: Any, _record: object) -> None:
-    # The driver must leave transactions to us: its own would begin a write without waiting for the lock.
-    connection.isolation_level = None
-    # FULL waits for the disk at each commit; WAL's usual NORMAL loses the last ones when the power goes
-    # (https://www.sqlite.org/pragma.html#pragma_synchronous).
-    connection.execute("PRAGMA synchronous=FULL").close()
+def _open(url: str) -> Database:
+    from .sqlite import SqliteDatabase
 
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    return SqliteDatabase(make_url(url))
 
 
 class SqlStorage(Storage):
-    """Two tables, `requests` and `clients`; each write is one statement in a transaction of its own.
+    """Two tables, `requests` and `clients`; each write is one statement in a transaction of its own."""
 
-    `engine` pools connections for these; `plain` opens one for what must stand outside a transaction or not wait long.
-    """
-
-    def __init__(self, engine: Engine, plain: Engine, *, create: bool, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, *, create: bool, clock: Callable[[], datetime]) -> None:
         super().__init__(clock, create=create)
-        self._engine = engine
-        self._plain = plain
+        self._database = database
 
     def initialize(self) -> None:
         with _translated():
-            self._write_ahead()
-        with _translated(), self._engine.begin() as connection:
-            for table in _metadata.sorted_tables:
-                # Several processes may start at once: `create_all` looks first and then fails.
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
-
-    @retry(
-        # The one statement that does not wait for a lock: several processes turn a fresh file at once.
-        retry=retry_if_exception_message(match=r".*database is locked"),
-        stop=stop_after_delay(BUSY_SECONDS),
-        wait=wait_fixed(0.02),
-        reraise=True,
-    )
-    def _write_ahead(self) -> None:
-        """Turn the file to write-ahead logging, which it then keeps."""
-        with self._plain.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            self._database.create(metadata)
 
     def ping(self) -> None:
-        with _translated(), self._plain.connect() as connection:
-            connection.exec_driver_sql("PRAGMA schema_version")
+        with _translated():
+            self._database.ping()
 
     def close(self) -> None:
-        self._engine.dispose()
-        self._plain.dispose()
+        self._database.close()
 
     def finish(self, record_id: str, completion: Completion) -> bool:
-        statement = update(requests).where(requests.c.id == record_id, requests.c.status.in_(OPEN_STATES))
-        return self._changes(statement.values(completion.as_update()))
+        statement = update(requests).where(_of.id == record_id, _of.status.in_(OPEN_STATES))
+        return bool(self._changes(statement.values(completion.as_update())))
 
     def _insert(self, record: Record) -> None:
         try:
             with self._transaction() as connection:
-                connection.execute(insert(requests).values(record.as_dict()))
+                connection.execute(insert(requests).values(_row(record)))
         except DuplicateKey:
             if self._find(record.id, record.owner) is None:
                 raise
 
     def _holder_of_key(self, record: Record) -> Record | None:
         return self._one(
-            requests.c.client_id == record.client_id,
-            requests.c.user_id == record.user_id,
-            requests.c.kind == record.kind,
-            requests.c.idempotency_key == record.idempotency_key,
+            _of.client_id == record.client_id,
+            _of.user_id == record.user_id,
+            _of.kind == record.kind,
+            _of.idempotency_key == record.idempotency_key,
         )
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
-        expired = requests.c.timestamp <= now - IDEMPOTENCY_WINDOW
-        self._changes(update(requests).where(requests.c.id == record_id, expired).values(idempotency_key=None))
+        received_at = case((_of.source == REPORTED, _of.completed_at), else_=_of.timestamp)
+        expired = received_at <= now - IDEMPOTENCY_WINDOW
+        self._changes(update(requests).where(_of.id == record_id, expired).values(idempotency_key=None))
 
     def _abandon(self, record_id: str, now: datetime) -> None:
-        overdue = (requests.c.status == Status.PENDING, requests.c.deadline_at <= now)
-        self._changes(update(requests).where(requests.c.id == record_id, *overdue).values(abandonment(now)))
+        self._changes(_abandoning(now).where(_of.id == record_id))
 
-    def _find(self, record_id: str, owner: Owner) -> Record | None:
-        return self._one(
-            requests.c.id == record_id,
-            requests.c.client_id == owner.client_id,
-            requests.c.user_id == owner.user_id,
-        )
+    def abandon_overdue(self) -> int:
+        return self._changes(_abandoning(self._clock()))
+
+    def delete_expired(self) -> int:
+        return self._delete(_of.expires_at <= self._clock())
+
+    def erase(self, owner: Owner) -> int:
+        return self._delete(*_conditions(Selection(client_id=owner.client_id, user_id=owner.user_id)))
+
+    def _delete(self, *conditions: ColumnElement[bool]) -> int:
+        some = select(_of.id).where(*conditions).limit(_DELETED_AT_ONCE)
+        statement, total = delete(requests).where(_of.id.in_(some)), 0
+        while deleted := self._changes(statement):
+            total += deleted
+        return total
+
+    def _find(self, record_id: str, owner: Owner | Selection) -> Record | None:
+        whose = Selection(client_id=owner.client_id, user_id=owner.user_id)
+        return self._one(_of.id == record_id, *_conditions(whose))
+
+    def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
+        statement = select(requests).where(*_conditions(selection))
+        if after is not None:
+            statement = statement.where(tuple_(_of.timestamp, _of.id) < tuple_(after.timestamp, after.id))
+        statement = statement.order_by(_of.timestamp.desc(), _of.id.desc()).limit(limit)
+        return [Record.from_dict({**row}) for row in self._rows(statement)]
+
+    def usage(self, selection: Selection) -> Sequence[DailyUsage]:
+        day = func.date(_of.timestamp)
+        statement = select(
+            day.label("day"),
+            _of.model,
+            func.count().label("calls"),
+            func.sum(case((_of.status == Status.SUCCEEDED, 1), else_=0)).label("succeeded"),
+            func.sum(case((_of.status == Status.FAILED, 1), else_=0)).label("failed"),
+            func.coalesce(func.sum(_of.usage["input_tokens"].as_integer()), 0).label("input_tokens"),
+            func.coalesce(func.sum(_of.usage["output_tokens"].as_integer()), 0).label("output_tokens"),
+            func.avg(_of.latency_ms).label("latency_mean"),
+            func.max(_of.latency_ms).label("latency_max"),
+        ).where(*_conditions(selection), _of.kind.in_(MODEL_KINDS), _of.status.in_(FINISHED_STATES))
+        rows = self._rows(statement.group_by(day, _of.model).order_by(day, _of.model))
+        # A day is text to SQLite and a date to PostgreSQL, whose mean is a decimal.
+        return [
+            DailyUsage(**{**row, "day": str(row["day"]), "latency_mean": float(row["latency_mean"])}) for row in rows
+        ]
 
     def _one(self, *conditions: Any) -> Record | None:
-        with self._transaction() as connection:
-            row = connection.execute(select(requests).where(*conditions)).mappings().first()
-        return None if row is None else Record.from_dict({**row})
+        rows = self._rows(select(requests).where(*conditions))
+        return Record.from_dict({**rows[0]}) if rows else None
 
     def add_client(self, client: Client) -> None:
         values = {column.name: getattr(client, column.name) for column in clients.columns}
@@ -230,30 +182,55 @@ class SqlStorage(Storage):
             connection.execute(insert(clients).values({**values, "scopes": list(client.scopes)}))
 
     def client(self, client_id: str) -> Client | None:
-        with self._transaction() as connection:
-            row = connection.execute(select(clients).where(clients.c.client_id == client_id)).mappings().first()
-        return None if row is None else _client(row)
+        rows = self._rows(select(clients).where(clients.c.client_id == client_id))
+        return _client(rows[0]) if rows else None
 
     def clients(self) -> Sequence[Client]:
-        with self._transaction() as connection:
-            rows = connection.execute(select(clients).order_by(clients.c.client_id)).mappings().all()
-        return [_client(row) for row in rows]
+        return [_client(row) for row in self._rows(select(clients).order_by(clients.c.client_id))]
 
     def set_client_key(self, client_id: str, key_hash: str) -> bool:
-        return self._changes(update(clients).where(clients.c.client_id == client_id).values(key_hash=key_hash))
+        return bool(self._changes(update(clients).where(clients.c.client_id == client_id).values(key_hash=key_hash)))
 
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
-        return self._changes(update(clients).where(clients.c.client_id == client_id).values(disabled=disabled))
+        return bool(self._changes(update(clients).where(clients.c.client_id == client_id).values(disabled=disabled)))
 
-    def _changes(self, statement: Any) -> bool:
+    def _changes(self, statement: Any) -> int:
         with self._transaction() as connection:
-            return bool(connection.execute(statement).rowcount)
+            return int(connection.execute(statement).rowcount)
+
+    def _rows(self, statement: Any) -> Sequence[Any]:
+        with self._transaction() as connection:
+            return connection.execute(statement).mappings().all()
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         self.prepare()
-        with _translated(), self._engine.begin() as connection:
+        with _translated(), self._database.engine.begin() as connection:
             yield connection
+
+
+def _daily(row: Any) -> DailyUsage:
+    # A day is text to SQLite and a date to PostgreSQL, whose mean is a decimal.
+    return DailyUsage(**{**row, "day": str(row["day"]), "latency_mean": float(row["latency_mean"])})
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {**record.as_dict(), "parent_id": record.detail.get("parent_id")}
+
+
+def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
+    equal = ("client_id", "user_id", "kind", "status", "parent_id", "model")
+    values = {name: getattr(selection, name) for name in equal}
+    conditions: list[ColumnElement[bool]] = [_of[name] == value for name, value in values.items() if value is not None]
+    if selection.since is not None:
+        conditions.append(_of.timestamp >= selection.since)
+    if selection.until is not None:
+        conditions.append(_of.timestamp < selection.until)
+    return conditions
+
+
+def _abandoning(now: datetime) -> Any:
+    return update(requests).where(is_pending, _of.deadline_at <= now).values(abandonment(now))
 
 
 @contextmanager

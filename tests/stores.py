@@ -22,9 +22,11 @@ import mongomock
 from pymongo import MongoClient
 from sqlalchemy import inspect, select
 
-from storage import Client, Completion, Kind, Owner, Record, Status, Storage, new_id, open_storage, utc_now
+from records import Client, Completion, Kind, Owner, Record, Status, new_id, utc_now
+from storage import Storage, open_storage
 from stores.mongo import MongoStorage
-from stores.sql import SqlStorage, requests
+from stores.sql import SqlStorage
+from stores.tables import requests
 
 ROOT = Path(__file__).parents[1]
 REAL_MONGODB = os.environ.get("TEST_MONGODB_URI", "")
@@ -131,7 +133,7 @@ def _with_times(record: Record) -> Record:
 def ids(storage: Storage) -> list[str]:
     """The ids of all records that are there, past the interface."""
     if isinstance(storage, SqlStorage):
-        with storage._engine.connect() as connection:
+        with storage._database.engine.connect() as connection:
             return list(connection.execute(select(requests.c.id)).scalars())
     assert isinstance(storage, MongoStorage)
     return [document["_id"] for document in storage._requests.find({}, {"_id": 1})]
@@ -140,7 +142,7 @@ def ids(storage: Storage) -> list[str]:
 def made_by(storage: Storage) -> list[str]:
     """The names of the tables, or of the collections and indexes, that a store has made."""
     if isinstance(storage, SqlStorage):
-        with storage._engine.connect() as connection:
+        with storage._database.engine.connect() as connection:
             return inspect(connection).get_table_names()
     assert isinstance(storage, MongoStorage)
     database = storage._database

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from storage import Completion, Kind, Record, Status, new_id, utc_now
+from records import Completion, Kind, Record, Status, new_id, utc_now
 from tests.harness import FIRST_SECRET, Harness, build
 from tests.upstream import Upstream
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"settings", "logs", "refinery", "storage"},
+    {"settings", "logs", "refinery", "records"},
+    {"storage"},
     {"stores", "clients"},
     {"auth"},
     {"problems"},
@@ -21,7 +22,7 @@ LAYERS = (
     {"app"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
-WITHOUT_FLASK = {"refinery", "settings", "storage", "stores", "clients"}
+WITHOUT_FLASK = {"refinery", "settings", "records", "storage", "stores", "clients"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

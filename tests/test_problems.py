@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import make_url
 from werkzeug.exceptions import ImATeapot
 from werkzeug.test import TestResponse
 
@@ -21,8 +21,10 @@ import problems
 import storage
 from app import create_app
 from logs import JsonFormatter
+from records import Client, utc_now
 from refinery import engines
 from stores.sql import SqlStorage
+from stores.sqlite import SqliteDatabase
 from tests.harness import Harness, build, settings_in
 
 SECRET = "CANARY-problem-91c2"
@@ -172,13 +174,13 @@ class Failing(SqlStorage):
 
     failure: Exception = RuntimeError(SECRET)
 
-    def client(self, client_id: str) -> storage.Client | None:
+    def client(self, client_id: str) -> Client | None:
         raise self.failure
 
 
 def token_answer(folder: Path, failure: Exception) -> TestResponse:
     """What `/token` answers when the look-up of the client fails like that."""
-    store = Failing(create_engine("sqlite://"), create_engine("sqlite://"), create=False, clock=storage.utc_now)
+    store = Failing(SqliteDatabase(make_url("sqlite://")), create=False, clock=utc_now)
     store.failure = failure
     service = create_app(settings_in(folder), storage=store)
     answer = service.test_client().post("/token", json={}, headers={"X-API-Key": "klm_0000000000000000.x"})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from records import Owner, Record, Status
 from refinery.engines import (
     Change,
     EngineError,
@@ -19,8 +20,8 @@ from refinery.engines import (
     UpstreamUnavailable,
     Usage,
 )
-from storage import Owner, Record, Status
-from stores.sql import SqlStorage, requests
+from stores.sql import SqlStorage
+from stores.tables import requests
 from tests.harness import Harness, ScriptedEngine, build
 
 GOOD = Rewrite(

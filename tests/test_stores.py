@@ -25,6 +25,7 @@ from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app import create_app
+from records import ABANDONED_ERROR, IDEMPOTENCY_WINDOW, Kind, Owner, Record, Status, utc_now
 from refinery.engines import (
     EngineError,
     ModelRefused,
@@ -33,22 +34,11 @@ from refinery.engines import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from storage import (
-    ABANDONED_ERROR,
-    IDEMPOTENCY_WINDOW,
-    DuplicateKey,
-    Kind,
-    Owner,
-    Record,
-    RecordRejected,
-    Status,
-    Storage,
-    StorageUnavailable,
-    open_storage,
-    utc_now,
-)
+from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable, open_storage
+from stores.documents import page_indexes
 from stores.mongo import MongoStorage
 from stores.sql import SqlStorage
+from stores.sqlite import SqliteDatabase
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.stores import (
     BOUND,
@@ -666,7 +656,8 @@ def test_sqlite_waits_for_others_to_write_ahead(sqlite: SqlStorage, tmp_path: Pa
             if "journal_mode=wal" in statement.lower() and next(attempts) == 2:
                 other.execute("COMMIT")
 
-        event.listen(sqlite._plain, "connect", lambda connection, _: connection.set_trace_callback(watch))
+        assert isinstance(sqlite._database, SqliteDatabase)
+        event.listen(sqlite._database._plain, "connect", lambda connection, _: connection.set_trace_callback(watch))
         sqlite.initialize()
     assert next(attempts) > 2
 
@@ -708,7 +699,7 @@ def test_sqlite_is_durable_on_every_connection(sqlite: SqlStorage) -> None:
     """Each connection of the pool writes ahead in a log and waits for the disk at each commit."""
     sqlite.initialize()
     with ExitStack() as stack:
-        connections = [stack.enter_context(sqlite._engine.connect()) for _ in range(8)]
+        connections = [stack.enter_context(sqlite._database.engine.connect()) for _ in range(8)]
         assert len({id(connection.connection.dbapi_connection) for connection in connections}) == 8
         for connection in connections:
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
@@ -720,7 +711,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
     statements: list[tuple[str, Any]] = []
     sqlite.initialize()
     event.listen(
-        sqlite._engine,
+        sqlite._database.engine,
         "before_cursor_execute",
         lambda _connection, _cursor, statement, parameters, _context, _many: statements.append((statement, parameters)),
     )
@@ -740,7 +731,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
         statements.clear()
         use()
         searching = [asked for asked in statements if asked[0].startswith(("SELECT", "UPDATE"))]
-        with sqlite._engine.connect() as connection:
+        with sqlite._database.engine.connect() as connection:
             explained = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values) for sql, values in searching]
             plans[name] = [step.detail for plan in explained for step in plan]
     by_id, by_client = (
@@ -813,7 +804,8 @@ def test_mongodb_has_its_indexes(backend: Backend, store: Storage) -> None:
     assert isinstance(store, MongoStorage)
     store.initialize()
     indexes = {tuple(name for name, _ in index["key"]): index for index in store._requests.index_information().values()}
-    assert set(indexes) == {("_id",), ("client_id", "user_id", "kind", "idempotency_key"), ("expires_at",)}
+    told = {("_id",), ("client_id", "user_id", "kind", "idempotency_key"), ("expires_at",), ("deadline_at",)}
+    assert set(indexes) == told | set(page_indexes().values())
     claim, retention = indexes["client_id", "user_id", "kind", "idempotency_key"], indexes["expires_at",]
     assert claim["unique"] is True
     assert retention["expireAfterSeconds"] == 0
@@ -948,10 +940,10 @@ def test_a_corrupt_sqlite_file(sqlite: SqlStorage, tmp_path: Path) -> None:
 def test_a_locked_sqlite_file(sqlite: SqlStorage) -> None:
     """While another connection holds the file, a write ends with our own error; afterwards it succeeds."""
     # The store waits for five seconds; the test has no such patience.
-    event.listen(sqlite._engine, "connect", _impatient)
+    event.listen(sqlite._database.engine, "connect", _impatient)
     sqlite.initialize()
     record = pending(utc_now())
-    with sqlite._engine.connect() as other:
+    with sqlite._database.engine.connect() as other:
         other.rollback()
         cursor = other.connection.cursor()
         cursor.execute("BEGIN EXCLUSIVE")

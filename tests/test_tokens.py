@@ -26,7 +26,8 @@ from werkzeug.test import TestResponse
 from app import create_app
 from auth import SCOPES
 from clients import Credentials, new_credentials
-from storage import Client, Storage, StorageUnavailable
+from records import Client
+from storage import Storage, StorageUnavailable
 from tests.harness import FIRST_SECRET, Harness, build
 
 FORM = "application/x-www-form-urlencoded"

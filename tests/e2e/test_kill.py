@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from threading import Timer
 
-from storage import Status, Storage, open_storage
+from records import Status
+from storage import Storage, open_storage
 from tests.e2e.writer import BEGUN, FINISHED, response_to
 from tests.stores import BOUND, OWNER, ROOT, NxServer, sqlite_url
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from threading import Event, Lock, Thread
 
-from storage import Record, Storage, StorageError, open_storage, utc_now
+from records import Record, utc_now
+from storage import Storage, StorageError, open_storage
 from tests.stores import completion, pending
 
 BEGUN = "begun"

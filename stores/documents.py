@@ -1,0 +1,91 @@
+"""What is in MongoDB: how records and clients stand in their documents, and how they are found there."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING
+
+from records import Client, Position, Record, Selection, Status
+
+Document = dict[str, Any]
+
+
+def page_indexes() -> dict[str, tuple[str, ...]]:
+    """The indexes by name whose order is that of a page, for each single filter, of a client's records or a user's."""
+    owners = {"client": ("client_id",), "user": ("client_id", "user_id")}
+    filters = {"": (), "_kind": ("kind",), "_status": ("status",), "_model": ("model",)}
+    order = ("timestamp", "id")
+    indexes = {
+        f"{owner}{name}": (*keys, *key, *order) for owner, keys in owners.items() for name, key in filters.items()
+    }
+    return {"time": order, "parent": ("detail.parent_id", *order), **indexes}
+
+
+def query_for(selection: Selection, after: Position | None = None) -> Document:
+    """The filter that finds the selected records, from behind `after` on."""
+    values = {name: getattr(selection, name) for name in ("client_id", "user_id", "kind", "status", "model")}
+    query: Document = {name: value for name, value in values.items() if value is not None}
+    if selection.parent_id is not None:
+        query["detail.parent_id"] = selection.parent_id
+    bounds = {"$gte": selection.since, "$lt": selection.until, "$lte": after and after.timestamp}
+    timestamp = {operator: bound for operator, bound in bounds.items() if bound is not None}
+    if timestamp:
+        query["timestamp"] = timestamp
+    if after is not None:
+        earlier, same = {"timestamp": {"$lt": after.timestamp}}, {"timestamp": after.timestamp, "id": {"$lt": after.id}}
+        query["$or"] = [earlier, same]
+    return query
+
+
+def overdue(now: datetime) -> Document:
+    """The filter that finds the pending records past their deadline."""
+    return {"status": str(Status.PENDING), "deadline_at": {"$lte": now}}
+
+
+def _times(status: Status) -> Document:
+    return {"$sum": {"$cond": [{"$eq": ["$status", str(status)]}, 1, 0]}}
+
+
+BY_DAY_AND_MODEL: list[Document] = [
+    {
+        "$group": {
+            "_id": {"day": {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}}, "model": "$model"},
+            "calls": {"$sum": 1},
+            "succeeded": _times(Status.SUCCEEDED),
+            "failed": _times(Status.FAILED),
+            "input_tokens": {"$sum": "$usage.input_tokens"},
+            "output_tokens": {"$sum": "$usage.output_tokens"},
+            "latency_mean": {"$avg": "$latency_ms"},
+            "latency_max": {"$max": "$latency_ms"},
+        }
+    },
+    {"$sort": {"_id.day": ASCENDING, "_id.model": ASCENDING}},
+]
+
+
+def encoded(metadata: dict[str, Any] | None) -> str | None:
+    """Metadata as JSON text: its names may begin with `$` or hold dots, its integers may exceed 64 bits."""
+    return None if metadata is None else json.dumps(metadata, ensure_ascii=False)
+
+
+def record_of(document: Document | None) -> Record | None:
+    """The record in a document, if there is one."""
+    if document is None:
+        return None
+    metadata = document["metadata"]
+    return Record.from_dict({**document, "metadata": None if metadata is None else json.loads(metadata)})
+
+
+def client_of(document: Document) -> Client:
+    """The client in a document."""
+    return Client(
+        client_id=document["_id"],
+        name=document["name"],
+        scopes=tuple(document["scopes"]),
+        key_hash=document["key_hash"],
+        disabled=document["disabled"],
+        created_at=document["created_at"],
+    )

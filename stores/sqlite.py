@@ -1,0 +1,71 @@
+"""A SQLite file: how it is opened, so that a commit is on the disk, and written to by many at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import URL, Connection, MetaData, create_engine, event
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+
+BUSY_SECONDS = 5
+PING_SECONDS = 1.5
+
+
+class SqliteDatabase:
+    """`engine` pools connections for the store; a plain one serves what must stand outside a transaction."""
+
+    def __init__(self, url: URL) -> None:
+        self.engine = create_engine(
+            url,
+            max_overflow=-1,
+            connect_args={"timeout": BUSY_SECONDS},
+            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+        )
+        self._plain = create_engine(url, poolclass=NullPool, connect_args={"timeout": PING_SECONDS})
+        event.listen(self.engine, "connect", _make_durable)
+        event.listen(self.engine, "begin", _begin)
+
+    def create(self, metadata: MetaData) -> None:
+        """Create the tables and indexes that are missing."""
+        self._write_ahead()
+        with self.engine.begin() as connection:
+            for table in metadata.sorted_tables:
+                # Several processes may start at once: `create_all` looks first and then fails.
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+
+    @retry(
+        # The one statement that does not wait for a lock: several processes turn a fresh file at once.
+        retry=retry_if_exception_message(match=r".*database is locked"),
+        stop=stop_after_delay(BUSY_SECONDS),
+        wait=wait_fixed(0.02),
+        reraise=True,
+    )
+    def _write_ahead(self) -> None:
+        """Turn the file to write-ahead logging, which it then keeps."""
+        with self._plain.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+    def ping(self) -> None:
+        with self._plain.connect() as connection:
+            connection.exec_driver_sql("PRAGMA schema_version")
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._plain.dispose()
+
+
+def _make_durable(connection: Any, _record: object) -> None:
+    # The driver must leave transactions to us: its own would begin a write without waiting for the lock.
+    connection.isolation_level = None
+    # FULL waits for the disk at each commit; WAL's usual NORMAL loses the last ones when the power goes
+    # (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    connection.execute("PRAGMA synchronous=FULL").close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
