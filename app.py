@@ -12,9 +12,15 @@ import edge
 import logs
 import problems
 from auth import Guard, TokenPolicy
+from blueprints.choices import choices_blueprint
+from blueprints.generate import generate_blueprint
 from blueprints.health import health_blueprint
+from blueprints.log_request import log_request_blueprint
 from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
+from blueprints.usage import usage_blueprint
+from calls.generations import Generations
+from calls.refinements import Refinements
 from refinery.engines import Engine
 from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
@@ -55,7 +61,11 @@ def create_app(
     refiner = Refiner(engine or _open_engine(settings), load_strategies())
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
-    app.register_blueprint(refine_blueprint(settings, guard, storage, refiner))
+    app.register_blueprint(refine_blueprint(settings, guard, Refinements(settings, storage, refiner)))
+    app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, storage, refiner.engine)))
+    app.register_blueprint(log_request_blueprint(settings, guard, storage))
+    app.register_blueprint(usage_blueprint(guard, storage))
+    app.register_blueprint(choices_blueprint(settings, guard, refiner))
     cli.install(app, storage)
     return app
 

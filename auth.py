@@ -18,7 +18,7 @@ from flask import g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients import AmbiguousCredentials, InvalidClient, authenticate, parse_api_key, presented_api_key
-from records import Owner
+from records import Owner, Selection
 from settings import MAX_TOKEN_TTL_SECONDS
 from storage import Storage
 
@@ -28,8 +28,9 @@ LEEWAY_SECONDS = 30
 MAX_TOKEN_CHARS = 4096
 CLIENT_STATE_SECONDS = 30
 
-SCOPES = ("refine", "generate", "log:write", "log:read", "log:read:all")
-_IMPLIED = {"log:read:all": "log:read"}
+READ_ALL = "log:read:all"
+SCOPES = ("refine", "generate", "log:write", "log:read", READ_ALL)
+_IMPLIED = {READ_ALL: "log:read"}
 
 # RFC 7515 §3.1, without the padding that PyJWT would take.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -72,6 +73,11 @@ class Identity:
     @property
     def owner(self) -> Owner:
         return Owner(self.client_id, self.sub)
+
+    @property
+    def readable(self) -> Selection:
+        """The records that the caller may read: their own, or with `log:read:all` those of all the client's users."""
+        return Selection(client_id=self.client_id, user_id=None if READ_ALL in self.scopes else self.sub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,8 @@ class Guard:
         self._storage = storage
         self._states = ClientStates(storage)
 
-    def token_required(self, scope: str) -> Callable[[View[P, R]], Callable[P, R]]:
-        """Let in who carries a bearer token with `scope`.
+    def token_required(self, scope: str | None = None) -> Callable[[View[P, R]], Callable[P, R]]:
+        """Let in who carries a bearer token, with `scope` where one is named.
 
         Raises: `MissingToken`, `InvalidToken`, `InsufficientScope`; `StorageError` when the client cannot be checked.
         """
@@ -197,13 +203,13 @@ class Guard:
         """The same, or who carries an API key: then the subject is the client itself."""
         return self._guarding(scope, self._from_token_or_key)
 
-    def _guarding(self, scope: str, identify: Callable[[], Identity]) -> Callable[[View[P, R]], Callable[P, R]]:
+    def _guarding(self, scope: str | None, identify: Callable[[], Identity]) -> Callable[[View[P, R]], Callable[P, R]]:
         def decorate(view: View[P, R]) -> Callable[P, R]:
             @wraps(view)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
                 identity = identify()
                 g.identity = identity
-                if scope not in _with_implied(identity.scopes):
+                if scope is not None and scope not in _with_implied(identity.scopes):
                     raise InsufficientScope(f"This needs the scope {scope}.", scope)
                 return view(identity, *args, **kwargs)
 
@@ -239,7 +245,7 @@ def _with_implied(scopes: frozenset[str]) -> frozenset[str]:
 
 def grantable(scopes: tuple[str, ...], *, for_user: bool) -> tuple[str, ...]:
     """The scopes that a token of such a client may carry: an end user's never reads other users' records."""
-    return tuple(scope for scope in scopes if not (for_user and scope == "log:read:all"))
+    return tuple(scope for scope in scopes if not (for_user and scope == READ_ALL))
 
 
 def current_identity() -> Identity | None:

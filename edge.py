@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 import uuid
-from datetime import datetime
 from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 from auth import current_identity
-from records import utc_now
-from refinery.deadline import Deadline
+from calls.audit import Arrival
 from settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -29,9 +26,7 @@ def install(app: Flask, settings: Settings) -> None:
     @app.before_request
     def receive() -> None:
         g.request_id = _request_id()
-        g.received_at = utc_now()
-        g.started = time.monotonic()
-        g.deadline = Deadline.after(settings.request_deadline_seconds)
+        g.arrival = Arrival.now(g.request_id, settings.request_deadline_seconds)
 
     @app.after_request
     def dispatch(response: Response) -> Response:
@@ -72,35 +67,12 @@ def _access_fields(response: Response) -> dict[str, Any]:
         "status": response.status_code,
         "client": caller.client_id if caller else None,
         "user": caller.sub if caller else None,
-        "latency_ms": elapsed_ms(),
-        **g.get("call_fields", {}),
+        "latency_ms": arrival().elapsed_ms(),
+        **arrival().notes,
     }
 
 
-def log_call(**call_fields: object) -> None:
-    """Add fields to the request's line in the log. Never a prompt, a response, a token or a secret."""
-    g.call_fields = {**g.get("call_fields", {}), **call_fields}
-
-
-def elapsed_ms() -> int:
-    """Milliseconds since the request at hand came in."""
-    started: float = g.started
-    return round((time.monotonic() - started) * 1000)
-
-
-def request_deadline() -> Deadline:
-    """When the request at hand must be answered."""
-    deadline: Deadline = g.deadline
-    return deadline
-
-
-def received_at() -> datetime:
-    """When the request at hand came in."""
-    moment: datetime = g.received_at
-    return moment
-
-
-def request_id() -> str:
-    """The id of the request at hand."""
-    identifier: str = g.request_id
-    return identifier
+def arrival() -> Arrival:
+    """The coming in of the request at hand."""
+    current: Arrival = g.arrival
+    return current

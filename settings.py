@@ -130,6 +130,7 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(_origins)
     max_prompt_chars: int = _setting(_integer(1, MAX_BODY_BYTES_LIMIT), "100000")
     max_body_bytes: int = _setting(_integer(1024, MAX_BODY_BYTES_LIMIT), str(1024 * 1024))
+    max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     web_concurrency: int = _setting(_integer(1, 1024), "2")

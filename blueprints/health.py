@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
+from schemas.service import Checks, Health, Readiness
 from storage import Storage, StorageError
+
+from .answers import answer
 
 
 def health_blueprint(version: str, storage: Storage) -> Blueprint:
@@ -13,14 +16,14 @@ def health_blueprint(version: str, storage: Storage) -> Blueprint:
 
     @blueprint.get("/health")
     def health() -> Response:
-        return jsonify(status="ok", version=version)
+        return answer(Health(version=version))
 
     @blueprint.get("/ready")
-    def ready() -> tuple[Response, int]:
+    def ready() -> Response:
         try:
             storage.ping()
         except StorageError:
-            return jsonify(status="unavailable", checks={"storage": "unreachable"}), 503
-        return jsonify(status="ok", checks={"storage": "ok"}), 200
+            return answer(Readiness(status="unavailable", checks=Checks(storage="unreachable")), 503)
+        return answer(Readiness(status="ok", checks=Checks(storage="ok")))
 
     return blueprint

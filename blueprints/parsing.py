@@ -6,40 +6,23 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from decimal import Decimal
+from typing import Any, TypeVar
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 
 from problems import BodyTooLarge, InvalidFields, MalformedRequest, UnsupportedMediaType
+from schemas.base import Body, Query
+from schemas.log import Inexact
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MAX_FIELD_NAME = 100
-
-
-def _storable(text: str) -> str:
-    """Every store, log and terminal must be able to hold the text."""
-    if "\0" in text:
-        raise PydanticCustomError("nul", "must not contain a NUL character")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise PydanticCustomError("surrogate", "must not contain an unpaired surrogate")
-    if not text.strip():
-        raise PydanticCustomError("blank", "must not be blank")
-    return text
-
-
-STORABLE = AfterValidator(_storable)
-Text = Annotated[str, STORABLE]
-
-
-class Body(BaseModel):
-    """A JSON body: each field of its exact type."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
+MAX_DIGITS = 4000
 
 
 B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=Query)
 
 
 def read_body(max_bytes: int) -> bytes:
@@ -73,10 +56,18 @@ def _unreadable() -> tuple[type[Exception], ...]:
 def json_object(raw: bytes) -> dict[str, Any]:
     """Parse a body as strictly as RFC 8259 lets one: no NaN, no name twice, no endless nesting.
 
+    A number that Python cannot hold exactly is an `Inexact`, which no field takes.
+
     Raises: `MalformedRequest`.
     """
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedRequest("The body is not valid JSON in UTF-8, with each name once.") from error
     if not isinstance(value, dict):
@@ -93,6 +84,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _float(text: str) -> float | Inexact:
+    value = float(text)
+    try:
+        return value if Decimal(text) == Decimal(repr(value)) else Inexact()
+    except ArithmeticError:
+        return Inexact()
+
+
+def _int(text: str) -> int | Inexact:
+    # Beyond that Python refuses to read and write them (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+    return int(text) if len(text) <= MAX_DIGITS else Inexact()
 
 
 def parse_body(model: type[B], max_bytes: int) -> B:
@@ -113,6 +117,22 @@ def parse_body(model: type[B], max_bytes: int) -> B:
     if unknown:
         raise InvalidFields(*unknown)
     return body
+
+
+def parse_query(model: type[Q]) -> Q:
+    """The request's query as `model`. Raises: `InvalidFields`, also for a parameter that is unknown or repeated."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    wrong = [(_shown(name), "unknown query parameter") for name in request.args if name not in names]
+    wrong += [
+        (name, "must not be repeated") for name, values in request.args.lists() if name in names and len(values) > 1
+    ]
+    try:
+        query = model.model_validate({name: value for name, value in request.args.items() if name in names})
+    except ValidationError as error:
+        raise InvalidFields(*_messages(error), *wrong) from error
+    if wrong:
+        raise InvalidFields(*wrong)
+    return query
 
 
 def refuse_query() -> None:

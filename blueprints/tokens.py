@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, request
 
 from auth import Identity, TokenPolicy, grantable, issue_token
 from clients import (
@@ -22,11 +22,13 @@ from clients import (
 )
 from problems import OAuthError
 from records import Client
+from schemas.log import MAX_USER_ID_CHARS
+from schemas.service import Token
 from storage import Storage
 
+from .answers import answer
 from .parsing import json_object, read_body
 
-MAX_USER_ID_CHARS = 128
 _CREDENTIAL_PARAMETERS = {"client_id", "client_secret", "api_key", "access_token"}
 _FORM = "application/x-www-form-urlencoded"
 # Readable in a log line, a header and every store: no control characters, no unpaired surrogates.
@@ -48,11 +50,12 @@ def tokens_blueprint(policy: TokenPolicy, storage: Storage, max_body_bytes: int)
         scopes = _scopes(client, parameters, for_user=user_id is not None)
         identity = Identity(client.client_id, user_id or client.client_id, frozenset(scopes))
         g.identity = identity
-        response = jsonify(
-            access_token=issue_token(policy, identity.client_id, identity.sub, scopes),
-            token_type="Bearer",
-            expires_in=policy.ttl_seconds,
-            scope=" ".join(scopes),
+        response = answer(
+            Token(
+                access_token=issue_token(policy, identity.client_id, identity.sub, scopes),
+                expires_in=policy.ttl_seconds,
+                scope=" ".join(scopes),
+            )
         )
         response.headers["Pragma"] = "no-cache"  # RFC 6749 §5.1 asks for it
         return response

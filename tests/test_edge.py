@@ -109,7 +109,7 @@ def test_the_record_keeps_the_request_id(harness: Harness) -> None:
     """The audit record can be found from the id that the caller saw."""
     answer = harness.refine(harness.token(), {"prompt": "a"}, X_Request_Id="the-callers")
     assert answer.headers["X-Request-Id"] == "the-callers"
-    with harness.storage._engine.connect() as connection:  # type: ignore[attr-defined]
+    with harness.storage._database.engine.connect() as connection:  # type: ignore[attr-defined]
         assert connection.exec_driver_sql("SELECT request_id FROM requests").scalar_one() == "the-callers"
 
 

@@ -13,16 +13,17 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
     {"settings", "logs", "refinery", "records"},
-    {"storage"},
+    {"storage", "schemas"},
     {"stores", "clients"},
     {"auth"},
     {"problems"},
+    {"calls"},
     {"edge"},
     {"blueprints", "cli"},
     {"app"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
-WITHOUT_FLASK = {"refinery", "settings", "records", "storage", "stores", "clients"}
+WITHOUT_FLASK = {"refinery", "settings", "records", "schemas", "storage", "stores", "clients"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -180,7 +180,7 @@ class Failing(SqlStorage):
 
 def token_answer(folder: Path, failure: Exception) -> TestResponse:
     """What `/token` answers when the look-up of the client fails like that."""
-    store = Failing(SqliteDatabase(make_url("sqlite://")), create=False, clock=utc_now)
+    store = Failing(SqliteDatabase(make_url(f"sqlite:///{folder}/failing.sqlite3")), create=False, clock=utc_now)
     store.failure = failure
     service = create_app(settings_in(folder), storage=store)
     answer = service.test_client().post("/token", json={}, headers={"X-API-Key": "klm_0000000000000000.x"})
@@ -404,7 +404,7 @@ def test_a_failed_refinement_shows_its_problem_when_read(harness: Harness) -> No
     harness.engine.outcomes = [engines.ModelRefused(WORDS)]
     token = harness.token()
     failed = harness.refine(token, {"prompt": "a"}).get_json()
-    with harness.storage._engine.connect() as connection:  # type: ignore[attr-defined]
+    with harness.storage._database.engine.connect() as connection:  # type: ignore[attr-defined]
         record_id = connection.exec_driver_sql("SELECT id FROM requests").scalar_one()
     answer = harness.http.get(f"/refine/{record_id}", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 200

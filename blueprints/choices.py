@@ -1,0 +1,48 @@
+"""`GET /models`, `GET /strategies`: what a request may ask for."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from auth import Guard, Identity
+from refinery.refiner import Refiner
+from refinery.strategies import DEFAULT
+from schemas.service import Choice, Choices
+from settings import Settings
+
+from .answers import answer
+from .parsing import refuse_query
+
+
+def choices_blueprint(settings: Settings, guard: Guard, refiner: Refiner) -> Blueprint:
+    """The routes, on these collaborators."""
+    blueprint = Blueprint("choices", __name__)
+    served_by = (
+        "No model is configured: the built-in rules refine." if settings.offline else "Asked over the model API."
+    )
+    models = Choices(
+        items=[
+            Choice(id=name, description=served_by, default=name == settings.openai_model)
+            for name in settings.openai_models
+        ]
+    )
+    strategies = Choices(
+        items=[
+            Choice(id=strategy.id, description=strategy.description, default=strategy.id == DEFAULT)
+            for strategy in refiner.strategies.values()
+        ]
+    )
+
+    @blueprint.get("/models")
+    @guard.token_required()
+    def list_models(caller: Identity) -> Response:
+        refuse_query()
+        return answer(models)
+
+    @blueprint.get("/strategies")
+    @guard.token_required()
+    def list_strategies(caller: Identity) -> Response:
+        refuse_query()
+        return answer(strategies)
+
+    return blueprint

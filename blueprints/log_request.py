@@ -1,0 +1,102 @@
+"""`/log-request`: calls that clients report, and the audit log as its owners may read it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+from flask import Blueprint, Response, url_for
+
+from auth import Guard, Identity
+from calls.audit import Asked, claimed, expiry
+from edge import arrival
+from problems import InvalidFields, NotFound
+from records import REPORTED, Kind, Record, Selection, Status, new_id
+from schemas import log as schema
+from schemas.base import RECORD_ID
+from settings import Settings
+from storage import Storage
+
+from .answers import answer, replayable
+from .cursor import as_cursor, position_in
+from .parsing import idempotency_key, parse_body, parse_query, refuse_query
+from .selection import selected_by
+
+# A client's clock may be ahead of ours by this much.
+MAX_AHEAD = timedelta(minutes=5)
+
+_RECORD_ID = re.compile(RECORD_ID)
+
+
+def log_request_blueprint(settings: Settings, guard: Guard, storage: Storage) -> Blueprint:
+    """The routes, on these collaborators."""
+    blueprint = Blueprint("log_request", __name__)
+    entry_model = schema.log_entry(settings.max_prompt_chars)
+
+    @blueprint.post("/log-request")
+    @guard.token_required("log:write")
+    def log_request(caller: Identity) -> Response:
+        entry = parse_body(entry_model, settings.max_body_bytes)
+        asked = Asked(caller.owner, arrival(), idempotency_key(), entry.model_dump(mode="json", exclude_none=True))
+        record, replayed = claimed(storage, _reported(settings, asked, entry))
+        response = answer(schema.Logged(id=record.id, created_at=record.received_at), 201)
+        response.headers["Location"] = url_for("log_request.record", record_id=record.id)
+        return replayable(response, replayed)
+
+    @blueprint.get("/log-request")
+    @guard.token_required("log:read")
+    def records(caller: Identity) -> Response:
+        query = parse_query(schema.LogQuery)
+        after = position_in(query.cursor) if query.cursor is not None else None
+        found = storage.page(_selection(caller, query), query.limit + 1, after)
+        items, more = found[: query.limit], len(found) > query.limit
+        cursor = as_cursor(items[-1].position) if more else None
+        return answer(schema.LogPage(items=[_item(record) for record in items], next_cursor=cursor))
+
+    @blueprint.get("/log-request/<record_id>")
+    @guard.token_required("log:read")
+    def record(caller: Identity, record_id: str) -> Response:
+        refuse_query()
+        found = storage.read(record_id, caller.readable) if _RECORD_ID.fullmatch(record_id) else None
+        if found is None:
+            raise NotFound("There is no such record of yours.")
+        return answer(_item(found))
+
+    return blueprint
+
+
+def _reported(settings: Settings, asked: Asked, entry: schema.LogEntry) -> Record:
+    received = asked.arrival.received_at
+    if entry.timestamp is not None and entry.timestamp > received + MAX_AHEAD:
+        raise InvalidFields(("timestamp", "must not be more than 5 minutes ahead"))
+    return Record(
+        id=new_id(),
+        kind=Kind.CLIENT,
+        source=REPORTED,
+        status=Status.SUCCEEDED,
+        user_id=asked.owner.user_id,
+        client_id=asked.owner.client_id,
+        request_id=asked.arrival.request_id,
+        prompt=entry.prompt,
+        response=entry.response,
+        metadata=entry.metadata,
+        detail={},
+        model=entry.model,
+        engine=None,
+        timestamp=entry.timestamp or received,
+        completed_at=received,
+        expires_at=expiry(settings, received),
+        idempotency_key=asked.key,
+        body_hash=asked.body_hash,
+    )
+
+
+def _selection(caller: Identity, query: schema.LogQuery) -> Selection:
+    return replace(
+        selected_by(caller, query), kind=query.kind, status=query.status, parent_id=query.parent_id, model=query.model
+    )
+
+
+def _item(record: Record) -> schema.LogRecord:
+    return schema.LogRecord.model_validate(record, from_attributes=True)

@@ -1,0 +1,46 @@
+"""`GET /usage`: calls, tokens, failures and latency, by day and model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response
+
+from auth import Guard, Identity
+from edge import arrival
+from problems import InvalidFields
+from records import DailyUsage
+from schemas import log as schema
+from storage import Storage
+
+from .answers import answer
+from .parsing import parse_query
+from .selection import selected_by
+
+DEFAULT_SPAN = timedelta(days=30)
+
+
+def usage_blueprint(guard: Guard, storage: Storage) -> Blueprint:
+    """The route, on these collaborators."""
+    blueprint = Blueprint("usage", __name__)
+
+    @blueprint.get("/usage")
+    @guard.token_required("log:read")
+    def usage(caller: Identity) -> Response:
+        selection = selected_by(caller, parse_query(schema.UsageQuery))
+        until = selection.until or arrival().received_at
+        try:
+            since = selection.since or until - DEFAULT_SPAN
+        except OverflowError as error:
+            raise InvalidFields(("to", "must be later, or come with from")) from error
+        days = storage.usage(replace(selection, since=since, until=until))
+        items = [schema.DayOfUsage.model_validate(_item(day)) for day in days]
+        return answer(schema.Usage(since=since, until=until, items=items))
+
+    return blueprint
+
+
+def _item(day: DailyUsage) -> dict[str, Any]:
+    return {**asdict(day), "latency_ms": {"mean": round(day.latency_mean, 1), "max": day.latency_max}}

@@ -1,0 +1,158 @@
+"""A call to the model with its audit: recorded before it begins, completed after, and replayed to a retry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, problem_for
+from records import OBSERVED, Completion, Kind, Owner, Record, Status, new_id, utc_now
+from refinery.deadline import Deadline
+from refinery.engines import EngineError, Usage
+from settings import Settings
+from storage import Storage
+
+# Kept from the model's time for completing the record; a tenth of the deadline where that is less.
+STORAGE_RESERVE_SECONDS = 2.0
+
+# After these the same request may well succeed, so that a retry with its key must reach the model.
+_RETRYABLE = {503, 504}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The coming in of one request: its id, its moment on both clocks, its deadline, and what the log shall say of it.
+
+    `notes` never holds a prompt, a response, a token or a secret.
+    """
+
+    request_id: str
+    received_at: datetime
+    started: float
+    deadline: Deadline
+    notes: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def now(cls, request_id: str, deadline_seconds: float) -> Arrival:
+        return cls(request_id, utc_now(), time.monotonic(), Deadline.after(deadline_seconds))
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the request came in."""
+        return round((time.monotonic() - self.started) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, when, and with which idempotency key; `key` and `body` are what a retry must repeat."""
+
+    owner: Owner
+    arrival: Arrival
+    key: str | None
+    body: Mapping[str, Any]
+
+    @property
+    def body_hash(self) -> str:
+        return hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
+
+
+def pending_record(
+    settings: Settings, asked: Asked, kind: Kind, *, prompt: str, detail: dict[str, Any], model: str, engine: str
+) -> Record:
+    """The record of a call that is about to begin."""
+    received = asked.arrival.received_at
+    return Record(
+        id=new_id(),
+        kind=kind,
+        source=OBSERVED,
+        status=Status.PENDING,
+        user_id=asked.owner.user_id,
+        client_id=asked.owner.client_id,
+        request_id=asked.arrival.request_id,
+        prompt=prompt,
+        detail=detail,
+        model=model,
+        engine=engine,
+        timestamp=received,
+        expires_at=expiry(settings, received),
+        deadline_at=received + timedelta(seconds=settings.request_deadline_seconds),
+        idempotency_key=asked.key,
+        body_hash=asked.body_hash,
+    )
+
+
+def expiry(settings: Settings, received: datetime) -> datetime | None:
+    """When a record's retention ends; `None` where records are kept."""
+    keep = settings.log_retention_days
+    return None if keep is None else received + timedelta(days=keep)
+
+
+def model_deadline(settings: Settings, arrival: Arrival) -> Deadline:
+    """The deadline of the model's part in a call."""
+    return arrival.deadline.minus(min(STORAGE_RESERVE_SECONDS, settings.request_deadline_seconds / 10))
+
+
+def audited(storage: Storage, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
+    """Record the call, do it, complete the record. Returns the completed record, and whether it is a replay.
+
+    Raises: what `work` raises; `StorageError` when the audit log takes no record; `IdempotencyKeyReused`,
+    `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to another record.
+    """
+    record, replayed = claimed(storage, pending)
+    if replayed:
+        return record, True
+    began_ms = arrival.elapsed_ms()
+    try:
+        completion = work()
+    except EngineError as error:
+        arrival.notes["upstream_ms"] = arrival.elapsed_ms() - began_ms
+        storage.finish(pending.id, _failure(pending, error, arrival))
+        raise
+    storage.finish(pending.id, completion)
+    return completion.applied_to(pending), False
+
+
+def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
+    """Begin the record, or find the one that its idempotency key got before. Returns it, and whether it is a replay.
+
+    Raises: `IdempotencyKeyReused` for another body, `CallInProgress`, `ReplayedFailure`, `StorageError`.
+    """
+    held = storage.begin(record)
+    if held.id == record.id:
+        return held, False
+    if held.body_hash != record.body_hash:
+        raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
+    if held.status is Status.PENDING:
+        raise CallInProgress(seconds_until(held.deadline_at))
+    if held.error is not None:
+        raise ReplayedFailure(held.error)
+    return held, True
+
+
+def _failure(pending: Record, error: EngineError, arrival: Arrival) -> Completion:
+    problem = problem_for(error)
+    usage = usage_as_dict(error.usage) if error.usage else None
+    # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
+    arrival.notes.update(engine=pending.engine, attempts=1, **error.audit_detail(), **(usage or {}))
+    return Completion(
+        status=Status.FAILED,
+        detail={**pending.detail, **error.audit_detail()},
+        usage=usage,
+        error=problem.as_dict(),
+        latency_ms=arrival.elapsed_ms(),
+        completed_at=utc_now(),
+        frees_key=problem.status in _RETRYABLE,
+    )
+
+
+def usage_as_dict(usage: Usage) -> dict[str, int | None]:
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+
+
+def seconds_until(moment: datetime | None) -> float:
+    """Seconds to wait for a moment: at least one."""
+    return 1.0 if moment is None else max(1.0, (moment - utc_now()).total_seconds())
