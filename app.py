@@ -12,6 +12,7 @@ import edge
 import logs
 import problems
 from auth import Guard, TokenPolicy
+from blueprints.docs import docs_blueprint
 from blueprints.health import health_blueprint
 from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
@@ -56,6 +57,7 @@ def create_app(
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
     app.register_blueprint(refine_blueprint(settings, guard, storage, refiner))
+    app.register_blueprint(docs_blueprint())
     cli.install(app, storage)
     return app
 
