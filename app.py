@@ -13,6 +13,7 @@ import logs
 import problems
 from auth import Guard, TokenPolicy
 from blueprints.choices import choices_blueprint
+from blueprints.docs import docs_blueprint
 from blueprints.generate import generate_blueprint
 from blueprints.health import health_blueprint
 from blueprints.log_request import log_request_blueprint
@@ -66,6 +67,7 @@ def create_app(
     app.register_blueprint(log_request_blueprint(settings, guard, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
+    app.register_blueprint(docs_blueprint())
     cli.install(app, storage)
     return app
 
