@@ -113,7 +113,7 @@ class Harness:
 
     def get(self, path: str, token: str, query: Mapping[str, Any] | None = None) -> TestResponse:
         """A request with a token and a query."""
-        return self.http.get(path, query_string=query or {}, headers={"Authorization": f"Bearer {token}"})
+        return self.http.get(path, query_string=query, headers={"Authorization": f"Bearer {token}"})
 
 
 def build(folder: Path, engine: ScriptedEngine | None = None, **environ: str) -> Harness:
