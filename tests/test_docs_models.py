@@ -157,15 +157,15 @@ def test_thoughts_that_leave_no_room_are_an_error(service: Harness, upstream: Up
 
 @pytest.mark.parametrize("server", ["Azure OpenAI"], indirect=True)
 def test_a_filtered_prompt_or_answer_is_told(service: Harness, upstream: Upstream) -> None:
-    """A prompt that the filter stops is tried once without the schema, then 502; a stopped answer is a refusal."""
+    """A prompt that the filter stops, and an answer that it stops, is a refusal; neither is asked again."""
     stopped = {"error": {"message": "The response was filtered", "code": "content_filter", "param": "prompt"}}
     upstream.script(fake.status(400, body=stopped))
     answer = service.refine(service.token(), {"prompt": "x"})
-    assert (answer.status_code, answer.get_json()["type"]) == (502, "/problems/upstream-rejected")
-    assert ["response_format" in request.body for request in upstream.requests] == [True, False]
+    assert (answer.status_code, answer.get_json()["type"]) == (502, "/problems/model-refused")
     upstream.script(fake.completion(None, finish_reason="content_filter"))
     answer = service.refine(service.token(), {"prompt": "x"})
     assert (answer.status_code, answer.get_json()["type"]) == (502, "/problems/model-refused")
+    assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize("server", ["Claude"], indirect=True)

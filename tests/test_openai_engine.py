@@ -350,6 +350,24 @@ def test_a_400_for_another_reason_does_not_give_up_the_schema(engine: OpenAIEngi
     assert ["response_format" in request.body for request in upstream.requests] == [True, False, True]
 
 
+def test_a_400_that_passes_does_not_give_up_the_schema(engine: OpenAIEngine, upstream: Upstream) -> None:
+    """Only a server that names the parameter is asked without it from then on, also when the second try was good."""
+    upstream.script(fake.status(400), GOOD, GOOD)
+    engine.rewrite(task(), soon())
+    engine.rewrite(task(), soon())
+    assert ["response_format" in request.body for request in upstream.requests] == [True, False, True]
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+def test_a_filter_before_the_model_is_a_refusal(engine: OpenAIEngine, upstream: Upstream, code: str) -> None:
+    """A prompt that a filter stopped is asked once, and is not called a wrong request."""
+    upstream.script(fake.status(400, body={"error": {"message": MARKER, "code": code, "param": "prompt"}}))
+    with pytest.raises(ModelRefused) as caught:
+        engine.rewrite(task(), soon())
+    assert (len(upstream.requests), caught.value.upstream_status) == (1, 400)
+    assert MARKER not in str(caught.value)
+
+
 def test_nobody_listens() -> None:
     """A refused connection is an unavailable upstream."""
     engine = OpenAIEngine(API_KEY, "http://127.0.0.1:9/v1", sleep=Pauses())
