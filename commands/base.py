@@ -60,6 +60,8 @@ class Group(click.Group):
 
 @contextmanager
 def _failures() -> Iterator[None]:
+    if sys.stdout is None:
+        raise click.ClickException("Standard output is closed: there is nowhere to put the result.")
     try:
         yield
     except (StorageError, EngineError) as error:

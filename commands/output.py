@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from terminal import is_terminal, visible, visible_json
+from terminal import is_terminal, visible, visible_json, wants_colour
 
 
 def put(text: str) -> None:
@@ -55,5 +55,6 @@ def note_all(heading: str, items: Iterable[str]) -> None:
     """Tell a person of several things, if there are any."""
     lines = [f"- {item}" for item in items]
     if lines:
-        click.echo(f"\n{click.style(heading, bold=True)}", err=True)
+        shown = click.style(heading, bold=True) if wants_colour(sys.stderr) else heading
+        click.echo(f"\n{shown}", err=True)
         note("\n".join(lines))
