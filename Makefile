@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run test check
+.PHONY: demo run eval test check
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
 
 run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
 	@$(BIN)/python -m scripts.run
+
+eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the figures (STRATEGY, OUT, LIMIT)
+	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \
+		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(OUT),--out "$(OUT)")
 
 test: .venv/dev  ## Every test, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term

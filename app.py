@@ -13,6 +13,7 @@ import logs
 import problems
 from auth import Guard, TokenPolicy
 from blueprints.choices import choices_blueprint
+from blueprints.docs import docs_blueprint
 from blueprints.generate import generate_blueprint
 from blueprints.health import health_blueprint
 from blueprints.log_request import log_request_blueprint
@@ -22,6 +23,7 @@ from blueprints.usage import usage_blueprint
 from calls.generations import Generations
 from calls.refinements import Refinements
 from refinery.engines import Engine
+from refinery.opening import open_engine
 from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
 from settings import Settings, SettingsError, load_settings
@@ -58,7 +60,7 @@ def create_app(
 
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
-    refiner = Refiner(engine or _open_engine(settings), load_strategies())
+    refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
     refinements = Refinements(settings, storage, refiner)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
@@ -67,6 +69,7 @@ def create_app(
     app.register_blueprint(log_request_blueprint(settings, guard, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
+    app.register_blueprint(docs_blueprint())
     cli.install(app, settings, storage, policy, refinements)
     return app
 
@@ -84,13 +87,3 @@ def _prepare(storage: Storage) -> None:
     except StorageError as error:
         # The service starts all the same: /ready says so, and the first request that finds the storage prepares it.
         logging.getLogger("klamala").warning("storage not ready at start: %s", error)
-
-
-def _open_engine(settings: Settings) -> Engine:
-    if settings.offline:
-        from refinery.offline import OfflineEngine
-
-        return OfflineEngine()
-    from refinery.openai_engine import OpenAIEngine
-
-    return OpenAIEngine(settings.openai_api_key, settings.openai_base_url)

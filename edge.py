@@ -33,7 +33,9 @@ def install(app: Flask, settings: Settings) -> None:
         response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-store"
+        # A static file says that it is one: it alone may be kept by everybody.
+        if not response.cache_control.public:
+            response.headers["Cache-Control"] = "no-store"
         _log.info("request", extra={"fields": _access_fields(response)})
         return response
 

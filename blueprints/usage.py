@@ -17,7 +17,7 @@ from storage import Storage
 
 from .answers import answer
 from .parsing import parse_query
-from .selection import selected_by
+from .selection import check_order, selected_by
 
 DEFAULT_SPAN = timedelta(days=30)
 
@@ -35,6 +35,7 @@ def usage_blueprint(guard: Guard, storage: Storage) -> Blueprint:
             since = selection.since or until - DEFAULT_SPAN
         except OverflowError as error:
             raise InvalidFields(("to", "must be later, or come with from")) from error
+        check_order(since, until)
         days = storage.usage(replace(selection, since=since, until=until))
         items = [schema.DayOfUsage.model_validate(_item(day)) for day in days]
         return answer(schema.Usage(since=since, until=until, items=items))

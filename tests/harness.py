@@ -104,8 +104,16 @@ class Harness:
 
     def refine(self, token: str, body: Mapping[str, Any], **headers: str) -> TestResponse:
         """`POST /refine`; underscores in header names become hyphens."""
+        return self.post("/refine", token, body, **headers)
+
+    def post(self, path: str, token: str, body: Mapping[str, Any], **headers: str) -> TestResponse:
+        """A JSON body with a token; underscores in header names become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.http.post("/refine", json=body, headers={"Authorization": f"Bearer {token}", **named})
+        return self.http.post(path, json=body, headers={"Authorization": f"Bearer {token}", **named})
+
+    def get(self, path: str, token: str, query: Mapping[str, Any] | None = None) -> TestResponse:
+        """A request with a token and a query."""
+        return self.http.get(path, query_string=query, headers={"Authorization": f"Bearer {token}"})
 
 
 def build(folder: Path, engine: ScriptedEngine | None = None, **environ: str) -> Harness:

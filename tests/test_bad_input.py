@@ -36,10 +36,13 @@ CANARY = "CANARY-input-7f3a"
 MAX_PROMPT_CHARS = 60
 SMALL_BODY = 2048
 REFINE_PATHS = ("/refine", "/refine-prompt")
-BODY_PATHS = (*REFINE_PATHS, "/token")
+MODEL_PATHS = (*REFINE_PATHS, "/generate", "/secure-generate")
+JSON_PATHS = (*MODEL_PATHS, "/log-request")
+BODY_PATHS = (*JSON_PATHS, "/token")
 TIMEOUT = 60.0
 
 pathwise = pytest.mark.parametrize("path", REFINE_PATHS)
+every_path = pytest.mark.parametrize("path", JSON_PATHS)
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Service:
         file = self.harness.settings.database_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(file)) as connection:
             (records,) = connection.execute("SELECT count(*) FROM requests").fetchone()
-        return len(self.harness.engine.tasks), int(records)
+        return len(self.harness.engine.deadlines), int(records)
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
@@ -162,7 +165,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-@pathwise
+@every_path
 def test_a_body_that_is_no_json_object_is_400(service: Service, path: str, body: bytes) -> None:
     """What is not one JSON object in UTF-8 with each name once is refused whole."""
     with service.untouched():
@@ -198,7 +201,7 @@ CONTENT_TYPES = {
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES.values(), ids=CONTENT_TYPES)
 @pytest.mark.parametrize("body", [GOOD, b""], ids=["good body", "no body"])
-@pathwise
+@every_path
 def test_a_body_of_another_type_is_415(service: Service, path: str, body: bytes, content_type: str | None) -> None:
     """Only `application/json` is read, whatever the body holds."""
     with service.untouched():
@@ -417,7 +420,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize(("query", "names"), QUERIES.values(), ids=QUERIES)
-@pathwise
+@every_path
 def test_an_unknown_query_parameter_is_422(service: Service, path: str, query: str, names: tuple[str, ...]) -> None:
     """A parameter that no route knows is named, not passed over."""
     with service.untouched():
@@ -438,7 +441,7 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
-@pathwise
+@pytest.mark.parametrize("path", MODEL_PATHS)
 def test_a_malformed_idempotency_key_is_400(service: Service, path: str, key: str) -> None:
     """A key is 1 to 255 visible ASCII characters."""
     with service.untouched():
@@ -599,7 +602,7 @@ Frame = Callable[[bytes], bytes]
 
 
 @framings
-@pytest.mark.parametrize("path", BODY_PATHS)
+@pytest.mark.parametrize("path", [*REFINE_PATHS, "/token"])
 def test_a_body_exactly_at_the_limit_is_taken(server: tuple[int, Service], path: str, frame: Frame) -> None:
     """The last byte that is allowed is allowed, however the body's length is told."""
     body = padded(SMALL_BODY)

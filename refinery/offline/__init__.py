@@ -17,7 +17,7 @@ from .wording import polish
 
 __all__ = ["OfflineEngine"]
 
-_BY_RULES = "This was done by built-in rules, not by a language model."
+_BY_RULES = "This was done by built-in rules, not by a language model: the strategy made no difference."
 _ENGLISH_ONLY = "The draft does not read as English: the rules only know English, so only white space was looked at."
 _NO_INSTRUCTIONS = "The instructions were not applied: following them takes a language model."
 _LEFT_OUT = "A further edit was dropped: it would have altered a placeholder, a code block, a URL or the script."

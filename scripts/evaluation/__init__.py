@@ -1,0 +1,1 @@
+"""What can be judged about refinements without a person: each prompt's figures, and a table of them."""

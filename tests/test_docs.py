@@ -1,0 +1,71 @@
+"""The documentation says what the code has: settings, fields, indexes, scopes, and links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from auth import SCOPES
+from records import Client, Record
+from settings import Settings
+from stores import tables
+from stores.documents import page_indexes
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
+
+
+def rows(page: str, heading: str) -> Iterator[list[str]]:
+    """The rows of the tables below a heading and above the next one, as cells."""
+    text = (ROOT / page).read_text("utf-8").partition(f"{heading}\n")[2]
+    section = re.split(r"^#+ ", text, flags=re.MULTILINE)[0]
+    for line in section.splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """`docs/settings.md` has a row for each setting, in the order of the code, and its default."""
+    documented = {named(row[0])[0]: row[1] for row in rows("docs/settings.md", "# Settings") if named(row[0])}
+    settings = {item.name.upper(): item.metadata["default"] for item in fields(Settings) if item.metadata}
+    assert list(documented) == list(settings)
+    for name, default in settings.items():
+        if default:
+            assert documented[name] == f"`{default}`", name
+
+
+def test_every_field_of_a_record_is_documented() -> None:
+    """`docs/data-model.md` names each field of a record and of a client, and no other."""
+    documented = [name for row in rows("docs/data-model.md", "## `requests`") for name in named(row[0])]
+    assert sorted(documented) == sorted(item.name for item in fields(Record))
+    clients = [name for row in rows("docs/data-model.md", "## `clients`") for name in named(row[0])]
+    assert sorted(clients) == sorted(item.name for item in fields(Client))
+
+
+def test_every_index_is_documented() -> None:
+    """`docs/data-model.md` names each index of the SQL tables and of MongoDB's collection."""
+    table = list(rows("docs/data-model.md", "### Indexes"))
+    assert {name for row in table for name in named(row[0])} == {str(index.name) for index in tables.requests.indexes}
+    mongo = {"_id_", "idempotency", "overdue", "retention", *page_indexes()}
+    assert {name for row in table for name in named(row[1])} == mongo
+
+
+def test_every_scope_is_documented() -> None:
+    """`docs/security.md` has a row for each scope."""
+    assert tuple(name for row in rows("docs/security.md", "## Who asks") for name in named(row[0])) == SCOPES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of the project names one that is there."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
