@@ -36,6 +36,10 @@ class Described:
         """The answer is one that is described: status, headers, content type, and a body with no further field."""
         response = self.says["responses"].get(str(answer.status_code))
         assert response, f"{self.id} is not said to answer {answer.status_code}: {answer.text}"
+        unsaid = {key for key in self.document["components"]["headers"] if key in answer.headers} - set(
+            response["headers"]
+        )
+        assert not unsaid, f"{self.id} is not said to send {unsaid} with {answer.status_code}"
         for name, reference in response["headers"].items():
             self._check_header(reference["$ref"].rpartition("/")[2], answer.headers.get(name))
         if "content" in response:
@@ -66,7 +70,7 @@ def values(media: Json) -> list[Any]:
 
 def code_of(body: Any) -> str:
     """The code of an error's body, without a path; empty for a body that is no error."""
-    code = body.get("type") or body.get("error")
+    code = (body or {}).get("type") or (body or {}).get("error")
     return code.rpartition("/")[2] if isinstance(code, str) else ""
 
 
