@@ -17,6 +17,7 @@ from blueprints.docs import docs_blueprint
 from blueprints.generate import generate_blueprint
 from blueprints.health import health_blueprint
 from blueprints.log_request import log_request_blueprint
+from blueprints.openapi import openapi_blueprint
 from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
@@ -69,6 +70,7 @@ def create_app(
     app.register_blueprint(log_request_blueprint(settings, guard, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
+    app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
     cli.install(app, settings, storage, policy, refinements)
     return app

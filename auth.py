@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import jwt
 from flask import g, request
@@ -179,6 +179,20 @@ class ClientStates:
         return enabled
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a guard asks of a caller: a scope, where it names one, in a token or, with `api_key`, in a key's client."""
+
+    scope: str | None
+    api_key: bool
+
+
+def access_to(view: Callable[..., Any]) -> Access | None:
+    """What the guard in front of a view asks for, if there is one."""
+    access: Access | None = vars(view).get("access")
+    return access
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 View = Callable[Concatenate[Identity, P], R]
@@ -197,22 +211,23 @@ class Guard:
 
         Raises: `MissingToken`, `InvalidToken`, `InsufficientScope`; `StorageError` when the client cannot be checked.
         """
-        return self._guarding(scope, self._from_token)
+        return self._guarding(Access(scope, api_key=False), self._from_token)
 
     def token_or_key_required(self, scope: str) -> Callable[[View[P, R]], Callable[P, R]]:
         """The same, or who carries an API key: then the subject is the client itself."""
-        return self._guarding(scope, self._from_token_or_key)
+        return self._guarding(Access(scope, api_key=True), self._from_token_or_key)
 
-    def _guarding(self, scope: str | None, identify: Callable[[], Identity]) -> Callable[[View[P, R]], Callable[P, R]]:
+    def _guarding(self, access: Access, identify: Callable[[], Identity]) -> Callable[[View[P, R]], Callable[P, R]]:
         def decorate(view: View[P, R]) -> Callable[P, R]:
             @wraps(view)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
                 identity = identify()
                 g.identity = identity
-                if scope is not None and scope not in _with_implied(identity.scopes):
-                    raise InsufficientScope(f"This needs the scope {scope}.", scope)
+                if access.scope is not None and access.scope not in _with_implied(identity.scopes):
+                    raise InsufficientScope(f"This needs the scope {access.scope}.", access.scope)
                 return view(identity, *args, **kwargs)
 
+            vars(guarded)["access"] = access
             return guarded
 
         return decorate

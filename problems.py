@@ -148,6 +148,11 @@ def problem_for(error: Exception) -> Problem:
     return _INTERNAL
 
 
+def known_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that have a problem of their own."""
+    return tuple(_TABLE)
+
+
 def _http_problem(error: HTTPException) -> Problem:
     slug = re.sub(r"[^a-z]+", "-", error.name.lower()).strip("-")
     allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
@@ -191,17 +196,22 @@ def _answer(error: Exception) -> Response:
     if problem is _INTERNAL:
         _report(error)
     if request.path == TOKEN_PATH:
-        return _oauth_response(error, problem)
-    document = {**problem.as_dict(), "request_id": g.request_id}
+        return _response(as_oauth_document(error, problem), problem.status, problem.headers)
+    return _response(as_document(problem, g.request_id), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def as_document(problem: Problem, request_id: str) -> dict[str, Any]:
+    """The problem document (RFC 9457 §3) that a caller is sent."""
+    document = {**problem.as_dict(), "request_id": request_id}
     if problem.errors:
         document["errors"] = [{"field": name, "message": message} for name, message in problem.errors]
-    return _response(document, problem.status, problem.headers, MEDIA_TYPE)
+    return document
 
 
-def _oauth_response(error: Exception, problem: Problem) -> Response:
+def as_oauth_document(error: Exception, problem: Problem) -> dict[str, Any]:
     """The same in the form of RFC 6749 §5.2."""
     code = error.error if isinstance(error, OAuthError) else _OAUTH_ERRORS.get(problem.status, "invalid_request")
-    return _response({"error": code, "error_description": problem.detail}, problem.status, problem.headers)
+    return {"error": code, "error_description": problem.detail}
 
 
 def _response(

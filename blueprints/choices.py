@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from auth import Guard, Identity
+from openapi.operation import Operation, describes
 from refinery.refiner import Refiner
 from refinery.strategies import DEFAULT
-from schemas.service import Choice, Choices
+from schemas.service import Choice, Models, Strategies
 from settings import Settings
 
 from .answers import answer
@@ -20,13 +21,13 @@ def choices_blueprint(settings: Settings, guard: Guard, refiner: Refiner) -> Blu
     served_by = (
         "No model is configured: the built-in rules refine." if settings.offline else "Asked over the model API."
     )
-    models = Choices(
+    models = Models(
         items=[
             Choice(id=name, description=served_by, default=name == settings.openai_model)
             for name in settings.openai_models
         ]
     )
-    strategies = Choices(
+    strategies = Strategies(
         items=[
             Choice(id=strategy.id, description=strategy.description, default=strategy.id == DEFAULT)
             for strategy in refiner.strategies.values()
@@ -35,12 +36,16 @@ def choices_blueprint(settings: Settings, guard: Guard, refiner: Refiner) -> Blu
 
     @blueprint.get("/models")
     @guard.token_required()
+    @describes(Operation(id="listModels", summary="The models that may be asked for", answers={200: Models}))
     def list_models(caller: Identity) -> Response:
         refuse_query()
         return answer(models)
 
     @blueprint.get("/strategies")
     @guard.token_required()
+    @describes(
+        Operation(id="listStrategies", summary="The strategies that may be asked for", answers={200: Strategies})
+    )
     def list_strategies(caller: Identity) -> Response:
         refuse_query()
         return answer(strategies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from openapi.operation import Operation, describes
 from schemas.service import Checks, Health, Readiness
 from storage import Storage, StorageError
 
@@ -15,10 +16,19 @@ def health_blueprint(version: str, storage: Storage) -> Blueprint:
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
+    @describes(Operation(id="getHealth", summary="Is the process there?", answers={200: Health}))
     def health() -> Response:
         return answer(Health(version=version))
 
     @blueprint.get("/ready")
+    @describes(
+        Operation(
+            id="getReadiness",
+            summary="Can the service answer?",
+            text="Answers within 2 seconds, also when the storage is silent.",
+            answers={200: Readiness, 503: Readiness},
+        )
+    )
     def ready() -> Response:
         try:
             storage.ping()

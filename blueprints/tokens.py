@@ -13,7 +13,9 @@ from flask import Blueprint, Response, g, request
 from auth import Identity, TokenPolicy
 from calls.tokens import granted, token_for
 from clients import AmbiguousCredentials, InvalidClient, authenticate, parse_api_key, presented_api_key
+from openapi.operation import Operation, describes
 from problems import OAuthError
+from schemas.service import Token, TokenForm, TokenRequest
 from storage import Storage
 
 from .answers import answer
@@ -22,12 +24,24 @@ from .parsing import json_object, read_body
 _CREDENTIAL_PARAMETERS = {"client_id", "client_secret", "api_key", "access_token"}
 _FORM = "application/x-www-form-urlencoded"
 
+ISSUE = Operation(
+    id="issueToken",
+    summary="Get an access token",
+    text="OAuth 2.0 client credentials (RFC 6749 §4.4). The client authenticates in exactly one way: by HTTP Basic, by "
+    "`client_id` and `client_secret` in the body, or by an API key in `X-API-Key`.",
+    body=TokenRequest,
+    form=TokenForm,
+    oauth=True,
+    answers={200: Token},
+)
+
 
 def tokens_blueprint(policy: TokenPolicy, storage: Storage, max_body_bytes: int) -> Blueprint:
     """The route, on these collaborators."""
     blueprint = Blueprint("tokens", __name__)
 
     @blueprint.post("/token")
+    @describes(ISSUE)
     def token() -> Response:
         if _CREDENTIAL_PARAMETERS & set(request.args):
             raise OAuthError("invalid_request", "Credentials must not be sent in the query.")
@@ -67,7 +81,7 @@ def _form(raw: bytes) -> dict[str, str]:
 
 def _json(raw: bytes) -> dict[str, str]:
     names: dict[str, Any] = json_object(raw)
-    for name in ("grant_type", "client_id", "client_secret", "scope", "user_id"):
+    for name in TokenRequest.model_fields:
         if not isinstance(names.get(name, ""), str):
             raise OAuthError("invalid_request", f"{name} must be a string.")
     return {"grant_type": "client_credentials", **_without_empty(names)}

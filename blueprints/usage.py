@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 
 from auth import Guard, Identity
 from edge import arrival
+from openapi.operation import Operation, describes
 from problems import InvalidFields
 from records import DailyUsage
 from schemas import log as schema
@@ -28,6 +29,15 @@ def usage_blueprint(guard: Guard, storage: Storage) -> Blueprint:
 
     @blueprint.get("/usage")
     @guard.token_required("log:read")
+    @describes(
+        Operation(
+            id="getUsage",
+            summary="Calls, tokens, failures and latency by day and model",
+            text="Refinements and generations that succeeded or failed. The last 30 days, unless asked otherwise.",
+            query=schema.UsageQuery,
+            answers={200: schema.Usage},
+        )
+    )
     def usage(caller: Identity) -> Response:
         selection = selected_by(caller, parse_query(schema.UsageQuery))
         until = selection.until or arrival().received_at

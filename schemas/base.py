@@ -6,14 +6,26 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from records import rfc3339
 
 RECORD_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# What `str.strip` takes for white space, spelt out: `\s` means something else in each dialect of regular expressions.
+WHITE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_NOT_BLANK = rf"^[^\u0000]*[^\u0000{WHITE}][^\u0000]*$"
 
 
 class Body(BaseModel):
@@ -31,7 +43,9 @@ class Query(BaseModel):
 class Answer(BaseModel):
     """A JSON answer."""
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, validate_by_name=True, serialize_by_alias=True, json_schema_serialization_defaults_required=True
+    )
 
 
 def _text(text: str) -> str:
@@ -45,7 +59,14 @@ def _text(text: str) -> str:
     return text
 
 
-TEXT = AfterValidator(_text)
+class _Text(AfterValidator):
+    """The check, and as much of it as JSON Schema can say: of surrogates it cannot speak."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core_schema), "minLength": 1, "pattern": _NOT_BLANK}
+
+
+TEXT = _Text(_text)
 Text = Annotated[str, TEXT]
 RecordId = Annotated[str, Field(pattern=rf"^{RECORD_ID}$")]
 
@@ -64,19 +85,31 @@ def _moment(value: object) -> datetime:
 _MOMENT_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})
 Moment = Annotated[datetime, BeforeValidator(_moment), _MOMENT_SCHEMA]
 ShownMoment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str), _MOMENT_SCHEMA]
+ShownId = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+
+# Fields that stand in several answers.
+ModelName = Annotated[str | None, Field(description="The model that was asked.")]
+EngineName = Annotated[str | None, Field(description="What did the work: `openai`, or `offline` for built-in rules.")]
+LatencyMs = Annotated[int, Field(description="How long the call took, in milliseconds.")]
 
 
 class Problem(Answer):
     """What went wrong (RFC 9457), as an audit record keeps it."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: Annotated[
+        str,
+        Field(
+            description="Which kind of problem this is: the code to go by. It stays.",
+            json_schema_extra={"format": "uri-reference"},
+        ),
+    ]
+    title: Annotated[str, Field(description="The kind of problem, for people.")]
+    status: Annotated[int, Field(description="The HTTP status.")]
+    detail: Annotated[str, Field(description="What went wrong this time, for people.")]
 
 
 class Tokens(Answer):
-    """What the model was paid for; null where its server did not count."""
+    """What the model was paid for, in tokens; null where its server did not count."""
 
     input_tokens: int | None
     output_tokens: int | None

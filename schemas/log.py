@@ -14,12 +14,16 @@ from .base import (
     TEXT,
     Answer,
     Body,
+    EngineName,
     JsonObject,
+    LatencyMs,
+    ModelName,
     Moment,
     Problem,
     Query,
     RecordId,
     RecordStatus,
+    ShownId,
     ShownMoment,
     Text,
     Tokens,
@@ -59,19 +63,33 @@ def _check(value: object, depth: int) -> None:
         _check(part, depth - 1)
 
 
-class LogEntry(Body):
-    """The body of `POST /log-request`: a prompt and its response, which the client had elsewhere."""
+_PROMPT = Field(description="What the model was asked.")
 
-    prompt: Text
-    response: Text
-    model: Annotated[str, Field(max_length=MAX_MODEL_CHARS), TEXT] | None = None
-    timestamp: Moment | None = None
-    metadata: Annotated[JsonObject, AfterValidator(_returnable)] | None = None
+
+class LogEntry(Body):
+    """A prompt and its response, which the client had elsewhere."""
+
+    prompt: Annotated[Text, _PROMPT]
+    response: Annotated[Text, Field(description="What the model answered.")]
+    model: Annotated[
+        Annotated[str, Field(max_length=MAX_MODEL_CHARS), TEXT] | None,
+        Field(description="The model, by any name."),
+    ] = None
+    timestamp: Annotated[
+        Moment | None, Field(description="When it happened: at most 5 minutes ahead. Now, where nothing is said.")
+    ] = None
+    metadata: Annotated[
+        Annotated[JsonObject, AfterValidator(_returnable)] | None,
+        Field(
+            description="What belongs to it; comes back exactly. "
+            f"At most {MAX_METADATA_BYTES} bytes as JSON, nested at most {MAX_METADATA_DEPTH} deep."
+        ),
+    ] = None
 
 
 def log_entry(max_prompt_chars: int) -> type[LogEntry]:
     """The request's model with the limits of one service."""
-    fields: dict[str, Any] = {"prompt": (Annotated[str, Field(max_length=max_prompt_chars), TEXT], ...)}
+    fields: dict[str, Any] = {"prompt": (Annotated[str, Field(max_length=max_prompt_chars), TEXT, _PROMPT], ...)}
     return create_model("LogEntry", __base__=LogEntry, __doc__=LogEntry.__doc__, **fields)
 
 
@@ -79,7 +97,7 @@ class Logged(Answer):
     """The report was stored."""
 
     message: Literal["Request logged successfully"] = "Request logged successfully"
-    id: str
+    id: ShownId
     created_at: ShownMoment
 
 
@@ -90,22 +108,32 @@ def _digits(value: str) -> int:
 
 
 class Readers(Query):
-    """What narrows the records to a user and a time; `from` is inclusive, `to` exclusive."""
+    """What narrows the records to a user and a time."""
 
-    user_id: Annotated[str, Field(max_length=MAX_USER_ID_CHARS), TEXT] | None = None
-    since: Annotated[Moment | None, Field(alias="from")] = None
-    until: Annotated[Moment | None, Field(alias="to")] = None
+    user_id: Annotated[
+        Annotated[str, Field(max_length=MAX_USER_ID_CHARS), TEXT] | None,
+        Field(description="Only this user's; another's than the caller needs the scope `log:read:all`."),
+    ] = None
+    since: Annotated[Moment | None, Field(alias="from", description="Not before this moment (inclusive).")] = None
+    until: Annotated[Moment | None, Field(alias="to", description="Before this moment (exclusive).")] = None
 
 
 class LogQuery(Readers):
     """The query of `GET /log-request`."""
 
-    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    cursor: str | None = None
-    kind: Kind | None = None
-    status: Status | None = None
-    parent_id: RecordId | None = None
-    model: Annotated[str, Field(max_length=MAX_MODEL_CHARS), TEXT] | None = None
+    limit: Annotated[
+        int, Field(ge=1, le=MAX_PAGE, description="How many records a page has."), BeforeValidator(_digits)
+    ] = DEFAULT_PAGE
+    cursor: Annotated[
+        str | None, Field(description="The `next_cursor` of the page before, with the rest of the query unchanged.")
+    ] = None
+    kind: Annotated[Kind | None, Field(description="Only calls of this kind.")] = None
+    status: Annotated[Status | None, Field(description="Only calls in this state.")] = None
+    parent_id: Annotated[RecordId | None, Field(description="Only refinements that go on from this one.")] = None
+    model: Annotated[
+        Annotated[str, Field(max_length=MAX_MODEL_CHARS), TEXT] | None,
+        Field(description="Only calls to this model."),
+    ] = None
 
 
 class UsageQuery(Readers):
@@ -115,31 +143,34 @@ class UsageQuery(Readers):
 class LogRecord(Answer):
     """An audit record, without its internal fields."""
 
-    id: str
+    id: ShownId
     kind: Literal["refine", "generate", "client"]
-    source: Literal["server", "client"]
+    source: Annotated[
+        Literal["server", "client"],
+        Field(description="`server`: the service made the call. `client`: it was told of it."),
+    ]
     status: RecordStatus
-    user_id: str
+    user_id: Annotated[str, Field(description="Whose call it was: an end user, or the client itself.")]
     client_id: str
-    request_id: str
+    request_id: Annotated[str, Field(description="The `X-Request-Id` of the call.")]
     prompt: str
-    response: str | None
-    metadata: JsonObject | None
-    detail: JsonObject
-    model: str | None
-    engine: str | None
+    response: Annotated[str | None, Field(description="The text that the caller was given; null until there is one.")]
+    metadata: Annotated[JsonObject | None, Field(description="What a client reported beside it.")]
+    detail: Annotated[JsonObject, Field(description="What belongs to the kind, such as strategy, changes, integrity.")]
+    model: ModelName
+    engine: EngineName
     usage: Tokens | None
-    error: Problem | None
-    latency_ms: int | None
-    timestamp: ShownMoment
-    completed_at: ShownMoment | None
+    error: Annotated[Problem | None, Field(description="Why it `failed` or was `abandoned`.")]
+    latency_ms: LatencyMs | None
+    timestamp: Annotated[ShownMoment, Field(description="When the call happened.")]
+    completed_at: Annotated[ShownMoment | None, Field(description="When it got its last state.")]
 
 
 class LogPage(Answer):
-    """Records, newest first; `next_cursor` leads to the next page, if there is one."""
+    """Records, newest first."""
 
     items: list[LogRecord]
-    next_cursor: str | None
+    next_cursor: Annotated[str | None, Field(description="Leads to the next page; null on the last one.")]
 
 
 class Latency(Answer):
@@ -150,9 +181,9 @@ class Latency(Answer):
 
 
 class DayOfUsage(Answer):
-    """What the calls to one model came to on one UTC day."""
+    """What the calls to one model came to on one UTC day; tokens that nobody counted are 0."""
 
-    day: str
+    day: Annotated[str, Field(json_schema_extra={"format": "date"})]
     model: str
     calls: int
     succeeded: int

@@ -19,6 +19,7 @@ LAYERS = (
     {"problems"},
     {"calls"},
     {"edge"},
+    {"openapi"},
     {"blueprints", "commands"},
     {"cli"},
     {"app"},
