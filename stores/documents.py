@@ -34,10 +34,15 @@ def query_for(selection: Selection, after: Position | None = None) -> Document:
     timestamp = {operator: bound for operator, bound in bounds.items() if bound is not None}
     if timestamp:
         query["timestamp"] = timestamp
-    if after is not None:
-        earlier, same = {"timestamp": {"$lt": after.timestamp}}, {"timestamp": after.timestamp, "id": {"$lt": after.id}}
-        query["$or"] = [earlier, same]
-    return query
+    if after is None:
+        return query
+    earlier, same = {"timestamp": {"$lt": after.timestamp}}, {"timestamp": after.timestamp, "id": {"$lt": after.id}}
+    return {"$and": [query, either(earlier, same)]}
+
+
+def either(*alternatives: Document) -> Document:
+    """The filter that any of these meets. Join it to others with `$and`: nx-27017 0.8.1 lets a bare `$or` escape."""
+    return {"$or": list(alternatives)}
 
 
 def overdue(now: datetime) -> Document:
@@ -50,7 +55,7 @@ def received_before(moment: datetime) -> Document:
     before = {"$lte": moment}
     reported_then = {"source": REPORTED, "completed_at": before}
     observed_then, never_completed = {"source": {"$ne": REPORTED}}, {"completed_at": None}
-    return {"$or": [reported_then, {**observed_then, "timestamp": before}, {**never_completed, "timestamp": before}]}
+    return either(reported_then, {**observed_then, "timestamp": before}, {**never_completed, "timestamp": before})
 
 
 def _times(status: Status) -> Document:
@@ -85,9 +90,10 @@ def daily(group: Document) -> DailyUsage:
     return DailyUsage(**{**group, **tokens, **latencies}, day=key[:day], model=key[day:])
 
 
-def encoded(metadata: dict[str, Any] | None) -> str | None:
-    """Metadata as JSON text: its names may begin with `$` or hold dots, its integers may exceed 64 bits."""
-    return None if metadata is None else json.dumps(metadata, ensure_ascii=False)
+def document_of(record: Record) -> Document:
+    """The document of a record. Its metadata is JSON text: names may begin with `$`, integers may exceed 64 bits."""
+    metadata = None if record.metadata is None else json.dumps(record.metadata, ensure_ascii=False)
+    return {"_id": record.id, **record.as_dict(), "metadata": metadata}
 
 
 def record_of(document: Document | None) -> Record | None:

@@ -43,7 +43,7 @@ from .documents import (
     Document,
     client_of,
     daily,
-    encoded,
+    document_of,
     overdue,
     page_indexes,
     query_for,
@@ -129,7 +129,7 @@ class MongoStorage(Storage):
 
     def _insert(self, record: Record) -> None:
         with self._operation():
-            document = {**record.as_dict(), "metadata": encoded(record.metadata)}
+            document = document_of(record)
             # An upsert can be sent again when its reply was lost; an insert would fail on its own first try.
             self._requests.update_one({"_id": record.id}, {"$setOnInsert": document}, upsert=True)
 
@@ -149,7 +149,7 @@ class MongoStorage(Storage):
             )
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
-        expiring = {"_id": record_id, **received_before(now - IDEMPOTENCY_WINDOW)}
+        expiring = {"$and": [{"_id": record_id}, received_before(now - IDEMPOTENCY_WINDOW)]}
         with self._operation():
             self._requests.update_one(expiring, {"$set": {"idempotency_key": None}})
 
@@ -194,7 +194,7 @@ class MongoStorage(Storage):
         finished = {"kind": {"$in": list(MODEL_KINDS)}, "status": {"$in": list(FINISHED_STATES)}}
         with self._operation():
             groups = list(
-                self._requests.aggregate([{"$match": {**query_for(selection), **finished}}, *BY_DAY_AND_MODEL])
+                self._requests.aggregate([{"$match": {"$and": [query_for(selection), finished]}}, *BY_DAY_AND_MODEL])
             )
         return [daily(group) for group in groups]
 

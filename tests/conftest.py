@@ -21,6 +21,7 @@ from tests.stores import (
     at_url,
     in_mongodb,
     in_mongomock,
+    in_nx,
     in_postgresql,
     new_database,
     sqlite_url,
@@ -71,7 +72,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
             opened = in_mongomock()
         elif request.param == "nx":
             server: NxServer = request.getfixturevalue("nx")
-            opened = at_url("nx", server.url(new_database()))
+            opened = in_nx(server.url(new_database()))
         else:
             opened = stack.enter_context(in_mongodb())
         stack.callback(opened.close)

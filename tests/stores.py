@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,10 +26,12 @@ import mongomock
 import psycopg
 import pytest
 from pymongo import MongoClient
-from sqlalchemy import inspect, select
+from sqlalchemy import insert, inspect, select
 
 from records import Client, Completion, Kind, Owner, Record, Selection, Status, new_id, utc_now
 from storage import Storage, StorageUnavailable, open_storage
+from stores import statements
+from stores.documents import document_of
 from stores.mongo import MongoStorage
 from stores.sql import SqlStorage
 from stores.tables import requests
@@ -72,6 +74,11 @@ class Clock:
         self.now += timedelta(**parts)
 
 
+def on(*names: str) -> pytest.MarkDecorator:
+    """Run the test on these stores only, as far as they are here."""
+    return pytest.mark.parametrize("backend", [name for name in names if name in STORES], indirect=True)
+
+
 @dataclass
 class Backend:
     """A new, empty database of one kind, and every store that a test opens on it."""
@@ -79,6 +86,8 @@ class Backend:
     name: str
     connect: Callable[[bool, Callable[[], datetime]], Storage]
     url: str = ""
+    # The smallest step between two moments that a filter tells apart.
+    tick: timedelta = timedelta(milliseconds=1)
     clock: Clock = field(default_factory=Clock)
     opened: list[Storage] = field(default_factory=list)
 
@@ -161,6 +170,23 @@ def ids(storage: Storage) -> list[str]:
             return list(connection.execute(select(requests.c.id)).scalars())
     assert isinstance(storage, MongoStorage)
     return [document["_id"] for document in storage._requests.find({}, {"_id": 1})]
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Newest first, by the moment of the call, then by id."""
+    return sorted(records, key=lambda record: (record.timestamp, record.id), reverse=True)
+
+
+def bulk(storage: Storage, records: Sequence[Record]) -> None:
+    """Write new records as they are, past the interface; the tables must be there."""
+    if not records:
+        return
+    if isinstance(storage, SqlStorage):
+        with storage._database.engine.begin() as connection:
+            connection.execute(insert(requests), [statements.row(record) for record in records])
+        return
+    assert isinstance(storage, MongoStorage)
+    storage._requests.insert_many([document_of(record) for record in records])
 
 
 def made_by(storage: Storage) -> list[str]:
@@ -396,6 +422,12 @@ def sqlite_url(path: Path) -> str:
 def at_url(name: str, url: str) -> Backend:
     """A backend on the database that the URL names."""
     return Backend(name, lambda create, clock: open_storage(url, create=create, clock=clock), url)
+
+
+def in_nx(url: str) -> Backend:
+    """MongoDB's store on nx-27017 0.8.1, which compares moments by the second."""
+    backend = at_url("nx", url)
+    return replace(backend, tick=timedelta(seconds=1), clock=Clock(backend.clock().replace(microsecond=0)))
 
 
 def in_mongomock() -> Backend:

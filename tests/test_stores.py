@@ -44,7 +44,6 @@ from tests.stores import (
     PASSWORD,
     REAL_MONGODB,
     ROOT,
-    STORES,
     Backend,
     NxServer,
     as_text,
@@ -53,6 +52,7 @@ from tests.stores import (
     free_port,
     ids,
     made_by,
+    on,
     pending,
     ping_seconds,
     race,
@@ -75,11 +75,6 @@ METADATA = {
     "世界": "🦊",
     "truth": [True, False, None],
 }
-
-
-def on(*names: str) -> pytest.MarkDecorator:
-    """Run the test on these stores only, as far as they are here."""
-    return pytest.mark.parametrize("backend", [name for name in names if name in STORES], indirect=True)
 
 
 @pytest.fixture
