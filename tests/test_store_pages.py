@@ -138,7 +138,7 @@ def test_filters_together(
 ) -> None:
     """Any filters together find what meets all of them: as many as asked for, the newest."""
     times = {"since": since, "until": until}
-    edge = {name: None if step is None else NOON + backend.tick * step for name, step in times.items()}
+    edge: dict[str, Any] = {name: None if step is None else NOON + backend.tick * step for name, step in times.items()}
     selection = replace(selection, **edge)
     assert list(store.page(selection, limit)) == expected(library, selection)[:limit]
 
