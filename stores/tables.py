@@ -35,26 +35,32 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+def _string(length: int) -> String:
+    # By bytes, as in the other stores: a language's order differs, is slower, and may change with the server's system.
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 metadata = MetaData()
+# Not `jsonb`, which loses the order of names and the form of numbers.
 _json = JSON(none_as_null=True)
 
 requests = Table(
     "requests",
     metadata,
-    Column("id", String(36), primary_key=True),
+    Column("id", _string(36), primary_key=True),
     Column("v", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("source", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("user_id", String(128), nullable=False),
-    Column("client_id", String(32), nullable=False),
-    Column("request_id", String(128), nullable=False),
+    Column("kind", _string(16), nullable=False),
+    Column("source", _string(16), nullable=False),
+    Column("status", _string(16), nullable=False),
+    Column("user_id", _string(128), nullable=False),
+    Column("client_id", _string(32), nullable=False),
+    Column("request_id", _string(128), nullable=False),
     Column("prompt", Text, nullable=False),
     Column("response", Text),
     Column("metadata", _json),
     Column("detail", _json, nullable=False),
-    Column("model", String(256)),
-    Column("engine", String(32)),
+    Column("model", _string(256)),
+    Column("engine", _string(32)),
     Column("usage", _json),
     Column("error", _json),
     Column("latency_ms", Integer),
@@ -64,10 +70,10 @@ requests = Table(
     Column("deadline_at", UtcDateTime),
     Column("lease_until", UtcDateTime),
     Column("attempt", Integer, nullable=False),
-    Column("idempotency_key", String(255)),
-    Column("body_hash", String(64)),
+    Column("idempotency_key", _string(255)),
+    Column("body_hash", _string(64)),
     # A copy of the detail's, for its index.
-    Column("parent_id", String(36)),
+    Column("parent_id", _string(36)),
     # SQL counts NULLs as distinct: records without a key never collide.
     Index("requests_idempotency", "client_id", "user_id", "kind", "idempotency_key", unique=True),
 )
@@ -98,10 +104,10 @@ _partial("requests_retention", requests.c.expires_at.is_not(None), "expires_at")
 clients = Table(
     "clients",
     metadata,
-    Column("client_id", String(32), primary_key=True),
-    Column("name", String(256), nullable=False),
+    Column("client_id", _string(32), primary_key=True),
+    Column("name", _string(256), nullable=False),
     Column("scopes", _json, nullable=False),
-    Column("key_hash", String(64), nullable=False),
+    Column("key_hash", _string(64), nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )

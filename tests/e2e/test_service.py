@@ -21,7 +21,7 @@ import requests
 from scripts.service import ROOT, Service
 from settings import Settings
 from tests import upstream as fake
-from tests.stores import NxServer
+from tests.stores import POSTGRESQL_BINARIES, NxServer, in_postgresql
 from tests.upstream import Upstream
 
 SECRET = "e2e-secret-" + "x" * 40
@@ -64,14 +64,16 @@ class Caller:
         return requests.get(f"{self.url}/refine/{record_id}", headers=self.bearer, timeout=30)
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL_BINARIES else []), "mongodb"])
 def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[dict[str, str]]:
-    """The service's settings, with its records in the embedded file or behind MongoDB's wire protocol."""
+    """The service's settings, with its records in the embedded file, on PostgreSQL, or behind MongoDB's protocol."""
     model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-canary-e2e", "OPENAI_MODEL": "gpt-test"}
     with ExitStack() as stack:
         if request.param == "mongodb":
             server = stack.enter_context(NxServer(tmp_path / "nx"))
             model["DATABASE_URL"] = server.url("klamala")
+        elif request.param == "postgresql":
+            model["DATABASE_URL"] = stack.enter_context(in_postgresql(request.getfixturevalue("postgresql"))).url
         yield environment(tmp_path, **model)
 
 
