@@ -21,7 +21,8 @@ from app import create_app
 from commands.listing import listing
 from records import Kind, Owner, Record, Selection, Status, new_id, utc_now
 from storage import open_storage
-from stores.sql import SqlStorage, _row
+from stores.sql import SqlStorage
+from stores.statements import row
 from stores.tables import requests
 from terminal import visible, width
 from tests.harness import Harness
@@ -69,7 +70,7 @@ def keep_many(harness: Harness, count: int, prompt: str = "a prompt") -> list[st
     assert isinstance(harness.storage, SqlStorage)
     harness.storage.prepare()
     rows = [
-        _row(pending(NOON + timedelta(seconds=number // 7), status=Status.SUCCEEDED, client_id=f"klm_{number % 3}"))
+        row(pending(NOON + timedelta(seconds=number // 7), status=Status.SUCCEEDED, client_id=f"klm_{number % 3}"))
         | {"prompt": prompt}
         for number in range(count)
     ]
