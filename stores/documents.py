@@ -6,11 +6,12 @@ import json
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 
 from records import REPORTED, Client, DailyUsage, Position, Record, Selection, Status
 
 Document = dict[str, Any]
+NEWEST_FIRST = [("timestamp", DESCENDING), ("id", DESCENDING)]
 
 
 def page_indexes() -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, MongoClient
 from pymongo.errors import (
     ConfigurationError,
     DocumentTooLarge,
@@ -40,6 +40,7 @@ from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
 from .documents import (
     BY_DAY_AND_MODEL,
+    NEWEST_FIRST,
     Document,
     client_of,
     daily,
@@ -187,7 +188,7 @@ class MongoStorage(Storage):
     def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
         query = query_for(selection, after)
         with self._operation():
-            found = self._requests.find(query).sort([("timestamp", DESCENDING), ("id", DESCENDING)]).limit(limit)
+            found = self._requests.find(query).sort(NEWEST_FIRST).limit(limit)
             return [record for document in found if (record := record_of(document))]
 
     def usage(self, selection: Selection) -> Sequence[DailyUsage]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Delete,
@@ -31,7 +32,7 @@ from . import statements
 from .tables import clients, metadata, requests
 
 # One statement changes so many rows, so that it ends in time and nobody waits long for its locks.
-_CHANGED_AT_ONCE = 1000
+_CHANGED_AT_ONCE = 500
 
 # libpq reads both; hosting platforms hand out the shorter one.
 POSTGRESQL = ("postgresql", "postgres")
@@ -126,22 +127,22 @@ class SqlStorage(Storage):
 
     def abandon_overdue(self) -> int:
         now = self._clock()
-        return self._in_batches(statements.abandoning(now), statements.is_overdue(now))
+        return self._in_batches(statements.abandoning(now), statements.is_overdue(now), _of.deadline_at)
 
     def delete_expired(self) -> int:
-        expired = _of.expires_at <= self._clock()
-        return self._in_batches(delete(requests).where(expired), expired)
+        return self._in_batches(delete(requests), _of.expires_at <= self._clock(), _of.expires_at)
 
     def erase(self, owner: Owner) -> int:
-        own = and_(*statements.chosen(Selection(client_id=owner.client_id, user_id=owner.user_id)))
-        return self._in_batches(delete(requests).where(own), own)
+        own = statements.by_index(Selection(client_id=owner.client_id, user_id=owner.user_id))
+        return self._in_batches(delete(requests), and_(*own), _of.timestamp)
 
-    def _in_batches(self, statement: Update | Delete, condition: ColumnElement[bool]) -> int:
+    def _in_batches(self, statement: Update | Delete, condition: ColumnElement[bool], by: Column[datetime]) -> int:
         """Change or delete what meets the condition until nothing does. Returns how many rows that were.
 
-        The statement has the condition too: it decides about a row that another one has changed meanwhile.
+        A row that another one changes meanwhile is judged again by the statement's own conditions only. In the order of
+        an index: asked for any, PostgreSQL may look for them through the whole table.
         """
-        some = select(_of.id).where(condition)
+        some = select(_of.id).where(condition).order_by(by)
         batch, total = statement.where(_of.id.in_(some.limit(_CHANGED_AT_ONCE))), 0
         while self._rows(some.limit(1)):
             total += self._changes(batch)

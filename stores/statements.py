@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from records import (
     abandonment,
 )
 
-from .tables import is_pending, requests
+from .tables import FILTERS, in_order_of, is_pending, requests
 
 _of = requests.c
 
@@ -41,11 +42,25 @@ def chosen(selection: Selection) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def by_index(selection: Selection) -> list[ColumnElement[bool]]:
+    """The conditions that select these records, and let those indexes serve that are made for them and no other."""
+    if selection.client_id is None:
+        names = ["time"]
+    else:
+        owner = "client" if selection.user_id is None else "user"
+        filters = [name for name in FILTERS if getattr(selection, name) is not None]
+        names = [f"{owner}_{name}" for name in filters] or [owner]
+    return [*chosen(selection), *map(in_order_of, names)]
+
+
 def page(selection: Selection, limit: int, after: Position | None) -> Select[Any]:
     """The selected records, newest first, from behind `after` on."""
-    statement = select(requests).where(*chosen(selection))
-    if after is not None:
+    statement = select(requests)
+    # One upper bound, the nearer one: given both, SQLite would look for the first of them and read on from there.
+    if after is not None and (selection.until is None or after.timestamp < selection.until):
+        selection = replace(selection, until=None)
         statement = statement.where(tuple_(_of.timestamp, _of.id) < tuple_(after.timestamp, after.id))
+    statement = statement.where(*by_index(selection))
     return statement.order_by(_of.timestamp.desc(), _of.id.desc()).limit(limit)
 
 
@@ -82,7 +97,7 @@ def usage_by_day(selection: Selection) -> Select[Any]:
             func.coalesce(func.avg(_of.latency_ms), 0).label("latency_mean"),
             func.coalesce(func.max(_of.latency_ms), 0).label("latency_max"),
         )
-        .where(*chosen(selection), *finished)
+        .where(*by_index(selection), *finished)
         .group_by(day, model)
         .order_by(day, model)
     )

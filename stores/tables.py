@@ -74,32 +74,48 @@ requests = Table(
     Column("body_hash", _string(64)),
     # A copy of the detail's, for its index.
     Column("parent_id", _string(36)),
-    # SQL counts NULLs as distinct: records without a key never collide.
-    Index("requests_idempotency", "client_id", "user_id", "kind", "idempotency_key", unique=True),
 )
 
-_ORDER = ("timestamp", "id")
-_OWNERS = {"client": ("client_id",), "user": ("client_id", "user_id")}
 
-# A page is read in the order of an index, whichever single filter it has: of a client's records or of a user's.
-Index("requests_by_time", *(requests.c[name] for name in _ORDER))
-for _owner, _names in _OWNERS.items():
-    for _filter in ("", "kind", "status", "model"):
-        Index(
-            f"requests_by_{_owner}{_filter and '_'}{_filter}",
-            *(requests.c[name] for name in (*_names, *filter(None, [_filter]), *_ORDER)),
-        )
+def _index(name: str, *columns: str, where: ColumnElement[bool] | None = None, unique: bool = False) -> None:
+    columns_of = (requests.c[column] for column in columns)
+    Index(f"requests_{name}", *columns_of, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-def _partial(name: str, condition: ColumnElement[bool], *columns: str) -> None:
-    Index(name, *(requests.c[column] for column in columns), sqlite_where=condition, postgresql_where=condition)
+# The claim on a key; a record without one is not in it.
+_KEY = ("client_id", "user_id", "kind", "idempotency_key")
+_index("idempotency", *_KEY, where=requests.c.idempotency_key.is_not(None), unique=True)
 
-
-# Written into the statement, not bound: a partial index serves a query only if its condition can be seen there.
+# Written into statements, not bound: a partial index serves a query only if its condition can be seen there.
 is_pending = requests.c.status == literal_column("'pending'")
-_partial("requests_by_parent", requests.c.parent_id.is_not(None), "parent_id", *_ORDER)
-_partial("requests_overdue", is_pending, "deadline_at")
-_partial("requests_retention", requests.c.expires_at.is_not(None), "expires_at")
+_index("overdue", "deadline_at", where=is_pending)
+_index("retention", "expires_at", where=requests.c.expires_at.is_not(None))
+
+# A page is read in the order of an index, whichever single filter it has: of a client's records, or of a user's.
+FILTERS = ("parent_id", "status", "model", "kind")
+_OWNERS = {"client": ("client_id",), "user": ("client_id", "user_id")}
+_PAGES = {
+    "time": (),
+    **_OWNERS,
+    **{f"{owner}_{item}": (*columns, item) for owner, columns in _OWNERS.items() for item in FILTERS},
+}
+
+
+def in_order_of(name: str) -> ColumnElement[bool]:
+    """True of every record, and the condition of this one index of pages: only a statement that has it is served.
+
+    A database that may choose goes by how frequent a value is in the whole table: for a frequent one it may take the
+    index without the filter, or with fewer of the owner's names, and reads all that is newer of who rarely has it.
+    """
+    return requests.c.v != literal_column(f"-{list(_PAGES).index(name) + 1}")
+
+
+for _name, _columns in _PAGES.items():
+    _where = in_order_of(_name)
+    if "parent_id" in _columns:
+        # Few records have one.
+        _where &= requests.c.parent_id.is_not(None)
+    _index(f"by_{_name}", *_columns, "timestamp", "id", where=_where)
 
 clients = Table(
     "clients",

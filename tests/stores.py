@@ -56,6 +56,7 @@ STORES = (
     "nx",
     *(["mongodb"] if REAL_MONGODB else []),
 )
+NO_MONGODB = "TEST_MONGODB_URI names no MongoDB server: its part of this suite is left out"
 BOUND = 20.0
 OWNER = Owner("klm_client", "user-1")
 PASSWORD = "hunter2"

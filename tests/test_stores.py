@@ -40,6 +40,7 @@ from stores.sqlite import SqliteDatabase
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.stores import (
     BOUND,
+    NO_MONGODB,
     OWNER,
     PASSWORD,
     REAL_MONGODB,
@@ -698,9 +699,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
     }
 
 
-@pytest.mark.skipif(
-    not REAL_MONGODB, reason="TEST_MONGODB_URI names no MongoDB server: its part of this suite is left out"
-)
+@pytest.mark.skipif(not REAL_MONGODB, reason=NO_MONGODB)
 @pytest.mark.parametrize("backend", ["mongodb"], indirect=True)
 def test_mongodb_finds_every_row_by_an_index(backend: Backend, store: Storage) -> None:
     """No operation that looks for a record or a client goes through a whole collection.
