@@ -84,7 +84,7 @@ class Counters(ABC):
         self._clock = clock
 
     def take(self, quotas: Sequence[Quota], amount: int) -> Taking:
-        """Add an amount to the counter of each quota, or to none.
+        """Add an amount to the counter of each quota, or to none. Their counters last equally long.
 
         Granted where each is below its limit: with an amount of one no counter ever passes it, with a larger one it
         does so once at most. What is refused is not counted.
@@ -93,13 +93,18 @@ class Counters(ABC):
         marks = self._take(quotas, amount, now)
         granted = len(marks) == len(quotas)
         if not granted:
-            self._add(marks, -amount)
+            self._change(marks, -amount)
             marks = self._read([quota.key for quota in quotas])
         return Taking(granted, [_count(quota, marks.get(quota.key), now) for quota in quotas])
 
     def correct(self, taking: Taking, by: int) -> None:
         """Add to what was taken, or with a negative number give some of it back; not once its counters have ended."""
-        self._add({count.quota.key: count.mark for count in taking.counts}, by)
+        self._change({count.quota.key: count.mark for count in taking.counts}, by)
+
+    def _change(self, marks: Mapping[str, Mark], by: int) -> None:
+        if marks:
+            # One that has begun anew since ends later than any of these, as all last equally long.
+            self._add(list(marks), max(mark.until for mark in marks.values()), by)
 
     @abstractmethod
     def _take(self, quotas: Sequence[Quota], amount: int, now: datetime) -> Mapping[str, Mark]:
@@ -109,8 +114,8 @@ class Counters(ABC):
         """
 
     @abstractmethod
-    def _add(self, marks: Mapping[str, Mark], amount: int) -> None:
-        """Add an amount to each of these counters that still ends when its mark says."""
+    def _add(self, keys: Sequence[str], until: datetime, amount: int) -> None:
+        """Add an amount to each of these counters that ends at that moment or before it."""
 
     @abstractmethod
     def _read(self, keys: Sequence[str]) -> Mapping[str, Mark]:

@@ -62,13 +62,10 @@ class MongoCounters(Counters):
             return mark
         return None
 
-    def _add(self, marks: Mapping[str, Mark], amount: int) -> None:
-        if not marks:
-            return
-        # A counter that began anew ends later than all of these, so that each can be matched with any of their ends.
-        unchanged = {"_id": {"$in": list(marks)}, "expires_at": {"$in": [mark.until for mark in marks.values()]}}
+    def _add(self, keys: Sequence[str], until: datetime, amount: int) -> None:
+        same = {"_id": {"$in": list(keys)}, "expires_at": {"$lte": until}}
         with self._operation():
-            self._counters.update_many(unchanged, {"$inc": {"amount": amount}})
+            self._counters.update_many(same, {"$inc": {"amount": amount}})
 
     def _read(self, keys: Sequence[str]) -> Mapping[str, Mark]:
         with self._operation():

@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Dialect,
-    and_,
     case,
     delete,
     exists,
@@ -61,12 +60,10 @@ class SqlCounters(Counters):
         )
         return self._marks(statement.returning(*_COLUMNS))
 
-    def _add(self, marks: Mapping[str, Mark], amount: int) -> None:
-        if not marks:
-            return
-        unchanged = or_(*(and_(_of.key == key, _of.expires_at == mark.until) for key, mark in marks.items()))
+    def _add(self, keys: Sequence[str], until: datetime, amount: int) -> None:
+        same = update(counters).where(_of.key.in_(keys), _of.expires_at <= until)
         with self._transaction() as connection:
-            connection.execute(update(counters).where(unchanged).values(amount=_of.amount + amount))
+            connection.execute(same.values(amount=_of.amount + amount))
 
     def _read(self, keys: Sequence[str]) -> Mapping[str, Mark]:
         return self._marks(select(*_COLUMNS).where(_of.key.in_(keys)))
