@@ -49,7 +49,7 @@ def refine_blueprint(settings: Settings, guard: Guard, refinements: Refinements)
 
     @blueprint.post("/refine-prompt")
     @guard.token_or_key_required("refine")
-    @describes(replace(operation, id="refinePrompt", summary="The same as `/refine`, also with an API key"))
+    @describes(replace(operation, id="refinePrompt", summary="Refine a prompt, also with an API key"))
     def refine_prompt(caller: Identity) -> Response:
         return create(caller.owner)
 
