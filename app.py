@@ -62,16 +62,17 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
+    refinements = Refinements(settings, storage, refiner)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
-    app.register_blueprint(refine_blueprint(settings, guard, Refinements(settings, storage, refiner)))
+    app.register_blueprint(refine_blueprint(settings, guard, refinements))
     app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, storage, refiner.engine)))
     app.register_blueprint(log_request_blueprint(settings, guard, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
-    cli.install(app, storage)
+    cli.install(app, settings, storage, policy, refinements)
     return app
 
 

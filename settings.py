@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite")
+DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite", "postgresql", "postgres")
 MIN_SECRET_BYTES = 32
 MAX_TOKEN_TTL_SECONDS = 86_400
 # A record holds draft, refined prompt and a rejected one; a MongoDB document ends at 16 MB.

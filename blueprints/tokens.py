@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
@@ -11,19 +10,11 @@ from urllib.parse import parse_qsl, unquote
 
 from flask import Blueprint, Response, g, request
 
-from auth import Identity, TokenPolicy, grantable, issue_token
-from clients import (
-    CLIENT_ID,
-    AmbiguousCredentials,
-    InvalidClient,
-    authenticate,
-    parse_api_key,
-    presented_api_key,
-)
+from auth import Identity, TokenPolicy
+from calls.tokens import granted, token_for
+from clients import AmbiguousCredentials, InvalidClient, authenticate, parse_api_key, presented_api_key
 from openapi.operation import Operation, describes
 from problems import OAuthError
-from records import Client
-from schemas.log import MAX_USER_ID_CHARS
 from schemas.service import Token, TokenForm, TokenRequest
 from storage import Storage
 
@@ -32,8 +23,6 @@ from .parsing import json_object, read_body
 
 _CREDENTIAL_PARAMETERS = {"client_id", "client_secret", "api_key", "access_token"}
 _FORM = "application/x-www-form-urlencoded"
-# Readable in a log line, a header and every store: no control characters, no unpaired surrogates.
-_USER_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_USER_ID_CHARS}}}")
 
 ISSUE = Operation(
     id="issueToken",
@@ -59,17 +48,9 @@ def tokens_blueprint(policy: TokenPolicy, storage: Storage, max_body_bytes: int)
         parameters = _parameters(max_body_bytes)
         client = authenticate(storage, *_credentials(parameters))
         _check_grant_type(parameters)
-        user_id = _user_id(parameters)
-        scopes = _scopes(client, parameters, for_user=user_id is not None)
-        identity = Identity(client.client_id, user_id or client.client_id, frozenset(scopes))
-        g.identity = identity
-        response = answer(
-            Token(
-                access_token=issue_token(policy, identity.client_id, identity.sub, scopes),
-                expires_in=policy.ttl_seconds,
-                scope=" ".join(scopes),
-            )
-        )
+        subject, scopes = granted(client, parameters.get("user_id"), parameters.get("scope", ""))
+        g.identity = Identity(client.client_id, subject, frozenset(scopes))
+        response = answer(token_for(policy, client.client_id, subject, scopes))
         response.headers["Pragma"] = "no-cache"  # RFC 6749 §5.1 asks for it
         return response
 
@@ -147,24 +128,3 @@ def _check_grant_type(parameters: Mapping[str, str]) -> None:
         raise OAuthError("invalid_request", "grant_type is missing.")
     if grant_type != "client_credentials":
         raise OAuthError("unsupported_grant_type", "grant_type must be client_credentials.")
-
-
-def _user_id(parameters: Mapping[str, str]) -> str | None:
-    user_id = parameters.get("user_id")
-    if user_id is None:
-        return None
-    if not _USER_ID.fullmatch(user_id) or not user_id.strip() or CLIENT_ID.fullmatch(user_id):
-        raise OAuthError(
-            "invalid_request",
-            f"user_id must be 1 to {MAX_USER_ID_CHARS} characters, none of them a control character, "
-            "and not a client's id.",
-        )
-    return user_id
-
-
-def _scopes(client: Client, parameters: Mapping[str, str], *, for_user: bool) -> tuple[str, ...]:
-    allowed = grantable(client.scopes, for_user=for_user)
-    asked = [scope for scope in parameters.get("scope", "").split(" ") if scope]
-    if not set(asked) <= set(allowed) or not allowed:
-        raise OAuthError("invalid_scope", "The scope is more than this client may have.")
-    return tuple(scope for scope in allowed if not asked or scope in asked)

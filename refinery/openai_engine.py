@@ -18,6 +18,7 @@ from .engines import (
     Change,
     EngineError,
     Generation,
+    ModelRefused,
     ModelTimeout,
     Rewrite,
     Task,
@@ -29,6 +30,9 @@ from .transport import BoundedTransport, bounded_by
 OPENAI_URL = "https://api.openai.com/v1"
 MAX_ATTEMPTS = 3
 _RETRIED_STATUSES = {408, 409, 429}
+# How Azure and OpenAI say that a filter stopped a prompt, and not that the request is wrong
+# (https://learn.microsoft.com/en-us/azure/ai-foundry/openai/concepts/content-filter).
+_FILTERED = {"content_filter", "content_policy_violation"}
 
 _BACKOFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
@@ -89,7 +93,10 @@ class OpenAIEngine:
     def _complete(
         self, body: dict[str, Any], preferred: dict[str, Any], fallback: dict[str, Any], deadline: Deadline
     ) -> Completion:
-        """Ask with `preferred`, or with `fallback` where the server answers 400 to that; a model is remembered."""
+        """Ask with `preferred`, or with `fallback` where the server answers 400 to that.
+
+        A model whose server named the parameter is asked with `fallback` at once from then on.
+        """
         known = (body["model"], *preferred)
         if known in self._refused:
             return self._post_with_retries({**body, **fallback}, deadline)
@@ -98,8 +105,10 @@ class OpenAIEngine:
         except UpstreamRejected as error:
             if error.upstream_status != 400:
                 raise
+            refused = _blames(error, preferred)
         completion = self._post_with_retries({**body, **fallback}, deadline)
-        self._refused.add(known)
+        if refused:
+            self._refused.add(known)
         return completion
 
     def _post_with_retries(self, body: dict[str, Any], deadline: Deadline) -> Completion:
@@ -129,8 +138,16 @@ class OpenAIEngine:
         return parse_completion(response.content)
 
 
+def _blames(error: EngineError, parameters: Mapping[str, object]) -> bool:
+    """Whether the upstream's words name one of the parameters: a 400 may as well be about one draft."""
+    cause = error.__cause__
+    return isinstance(cause, openai.APIStatusError) and any(name in cause.response.text for name in parameters)
+
+
 def _status_error(error: openai.APIStatusError) -> EngineError:
     status = error.status_code
+    if status == 400 and error.code in _FILTERED:
+        return ModelRefused("A content filter stopped the prompt.", upstream_status=status)
     if status in _RETRIED_STATUSES or status >= 500:
         return UpstreamUnavailable(
             "The model's server is overloaded or failing.",

@@ -68,7 +68,17 @@ class _Text(AfterValidator):
 
 TEXT = _Text(_text)
 Text = Annotated[str, TEXT]
-RecordId = Annotated[str, Field(pattern=rf"^{RECORD_ID}$")]
+
+
+def _record_id(text: str) -> str:
+    if not re.fullmatch(RECORD_ID, text):
+        raise PydanticCustomError("record_id", "is not the id of a record")
+    return text
+
+
+RecordId = Annotated[
+    str, AfterValidator(_record_id), WithJsonSchema({"type": "string", "pattern": f"^{RECORD_ID}$", "format": "uuid"})
+]
 
 
 def _moment(value: object) -> datetime:

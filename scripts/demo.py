@@ -17,7 +17,7 @@ import click
 from records import Owner, rfc3339
 from settings import load_settings
 from storage import open_storage
-from terminal import word_diff
+from terminal import visible, visible_json, wants_colour, word_diff
 
 from .service import ROOT, Service
 
@@ -63,19 +63,18 @@ def _refine(url: str, client: Mapping[str, str]) -> None:
     _heading("Draft")
     click.echo(DRAFT)
     _heading("Refined prompt")
-    click.echo(refinement["refined_prompt"])
+    click.echo(visible(refinement["refined_prompt"]))
     _heading("What changed, word by word")
-    click.echo(word_diff(DRAFT, refinement["refined_prompt"], colour=sys.stdout.isatty()))
+    click.echo(word_diff(DRAFT, refinement["refined_prompt"], colour=wants_colour(sys.stdout)))
     _heading("Why")
     for change in refinement["changes"]:
-        click.echo(f"- {change['reason']}")
+        click.echo(f"- {visible(change['reason'])}")
     _heading("Assumptions")
     for assumption in refinement["assumptions"]:
-        click.echo(f"- {assumption}")
+        click.echo(f"- {visible(assumption)}")
     _heading("The stored audit record")
-    click.echo(
-        json.dumps(_record(refinement["id"], client["client_id"]), indent=2, ensure_ascii=False, default=rfc3339)
-    )
+    record = _record(refinement["id"], client["client_id"])
+    click.echo(visible_json(json.dumps(record, indent=2, ensure_ascii=False, default=rfc3339)))
 
 
 def _record(record_id: str, client_id: str) -> dict[str, Any]:

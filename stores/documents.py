@@ -6,11 +6,12 @@ import json
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 
-from records import Client, Position, Record, Selection, Status
+from records import REPORTED, Client, DailyUsage, Position, Record, Selection, Status
 
 Document = dict[str, Any]
+NEWEST_FIRST = [("timestamp", DESCENDING), ("id", DESCENDING)]
 
 
 def page_indexes() -> dict[str, tuple[str, ...]]:
@@ -34,10 +35,15 @@ def query_for(selection: Selection, after: Position | None = None) -> Document:
     timestamp = {operator: bound for operator, bound in bounds.items() if bound is not None}
     if timestamp:
         query["timestamp"] = timestamp
-    if after is not None:
-        earlier, same = {"timestamp": {"$lt": after.timestamp}}, {"timestamp": after.timestamp, "id": {"$lt": after.id}}
-        query["$or"] = [earlier, same]
-    return query
+    if after is None:
+        return query
+    earlier, same = {"timestamp": {"$lt": after.timestamp}}, {"timestamp": after.timestamp, "id": {"$lt": after.id}}
+    return {"$and": [query, either(earlier, same)]}
+
+
+def either(*alternatives: Document) -> Document:
+    """The filter that any of these meets. Join it to others with `$and`: nx-27017 0.8.1 lets a bare `$or` escape."""
+    return {"$or": list(alternatives)}
 
 
 def overdue(now: datetime) -> Document:
@@ -45,14 +51,24 @@ def overdue(now: datetime) -> Document:
     return {"status": str(Status.PENDING), "deadline_at": {"$lte": now}}
 
 
+def received_before(moment: datetime) -> Document:
+    """The filter that finds the records received at that moment or before it, as `Record.received_at` has it."""
+    before = {"$lte": moment}
+    reported_then = {"source": REPORTED, "completed_at": before}
+    observed_then, never_completed = {"source": {"$ne": REPORTED}}, {"completed_at": None}
+    return either(reported_then, {**observed_then, "timestamp": before}, {**never_completed, "timestamp": before})
+
+
 def _times(status: Status) -> Document:
     return {"$sum": {"$cond": [{"$eq": ["$status", str(status)]}, 1, 0]}}
 
 
+_DAY = {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}}
 BY_DAY_AND_MODEL: list[Document] = [
     {
         "$group": {
-            "_id": {"day": {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}}, "model": "$model"},
+            # One text, in the order of days and models: nx-27017 0.8.1 does not evaluate a document here.
+            "_id": {"$concat": [_DAY, {"$ifNull": ["$model", ""]}]},
             "calls": {"$sum": 1},
             "succeeded": _times(Status.SUCCEEDED),
             "failed": _times(Status.FAILED),
@@ -62,13 +78,23 @@ BY_DAY_AND_MODEL: list[Document] = [
             "latency_max": {"$max": "$latency_ms"},
         }
     },
-    {"$sort": {"_id.day": ASCENDING, "_id.model": ASCENDING}},
+    {"$sort": {"_id": ASCENDING}},
 ]
 
 
-def encoded(metadata: dict[str, Any] | None) -> str | None:
-    """Metadata as JSON text: its names may begin with `$` or hold dots, its integers may exceed 64 bits."""
-    return None if metadata is None else json.dumps(metadata, ensure_ascii=False)
+def daily(group: Document) -> DailyUsage:
+    """What a group of `BY_DAY_AND_MODEL` says. A sum beyond 64 bits is a float."""
+    key: str = group.pop("_id")
+    day = len("YYYY-MM-DD")
+    tokens = {name: int(group[name]) for name in ("input_tokens", "output_tokens")}
+    latencies = {name: group[name] or 0 for name in ("latency_mean", "latency_max")}
+    return DailyUsage(**{**group, **tokens, **latencies}, day=key[:day], model=key[day:])
+
+
+def document_of(record: Record) -> Document:
+    """The document of a record. Its metadata is JSON text: names may begin with `$`, integers may exceed 64 bits."""
+    metadata = None if record.metadata is None else json.dumps(record.metadata, ensure_ascii=False)
+    return {"_id": record.id, **record.as_dict(), "metadata": metadata}
 
 
 def record_of(document: Document | None) -> Record | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, MongoClient
 from pymongo.errors import (
     ConfigurationError,
     DocumentTooLarge,
@@ -25,9 +25,7 @@ from records import (
     FINISHED_STATES,
     IDEMPOTENCY_WINDOW,
     MODEL_KINDS,
-    OBSERVED,
     OPEN_STATES,
-    REPORTED,
     Client,
     Completion,
     DailyUsage,
@@ -40,10 +38,24 @@ from records import (
 )
 from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
-from .documents import BY_DAY_AND_MODEL, Document, client_of, encoded, overdue, page_indexes, query_for, record_of
+from .documents import (
+    BY_DAY_AND_MODEL,
+    NEWEST_FIRST,
+    Document,
+    client_of,
+    daily,
+    document_of,
+    overdue,
+    page_indexes,
+    query_for,
+    received_before,
+    record_of,
+)
 
 DEFAULT_DATABASE = "klamala"
 PING_SECONDS = 1.5
+# One operation deletes so many documents, so that it ends in time.
+_DELETED_AT_ONCE = 1000
 
 
 def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> MongoStorage:
@@ -118,7 +130,7 @@ class MongoStorage(Storage):
 
     def _insert(self, record: Record) -> None:
         with self._operation():
-            document = {**record.as_dict(), "metadata": encoded(record.metadata)}
+            document = document_of(record)
             # An upsert can be sent again when its reply was lost; an insert would fail on its own first try.
             self._requests.update_one({"_id": record.id}, {"$setOnInsert": document}, upsert=True)
 
@@ -138,10 +150,9 @@ class MongoStorage(Storage):
             )
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
-        expired = {"$lte": now - IDEMPOTENCY_WINDOW}
-        received = [{"source": OBSERVED, "timestamp": expired}, {"source": REPORTED, "completed_at": expired}]
+        expiring = {"$and": [{"_id": record_id}, received_before(now - IDEMPOTENCY_WINDOW)]}
         with self._operation():
-            self._requests.update_one({"_id": record_id, "$or": received}, {"$set": {"idempotency_key": None}})
+            self._requests.update_one(expiring, {"$set": {"idempotency_key": None}})
 
     def _abandon(self, record_id: str, now: datetime) -> None:
         with self._operation():
@@ -159,8 +170,15 @@ class MongoStorage(Storage):
         return self._delete({"client_id": owner.client_id, "user_id": owner.user_id})
 
     def _delete(self, query: Document) -> int:
+        total = 0
+        while batch := self._ids(query):
+            with self._operation():
+                total += int(self._requests.delete_many({"_id": {"$in": batch}, **query}).deleted_count)
+        return total
+
+    def _ids(self, query: Document) -> list[str]:
         with self._operation():
-            return int(self._requests.delete_many(query).deleted_count)
+            return [found["_id"] for found in self._requests.find(query, {"_id": True}).limit(_DELETED_AT_ONCE)]
 
     def _find(self, record_id: str, owner: Owner | Selection) -> Record | None:
         whose = Selection(client_id=owner.client_id, user_id=owner.user_id)
@@ -170,16 +188,16 @@ class MongoStorage(Storage):
     def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
         query = query_for(selection, after)
         with self._operation():
-            found = self._requests.find(query).sort([("timestamp", DESCENDING), ("id", DESCENDING)]).limit(limit)
+            found = self._requests.find(query).sort(NEWEST_FIRST).limit(limit)
             return [record for document in found if (record := record_of(document))]
 
     def usage(self, selection: Selection) -> Sequence[DailyUsage]:
         finished = {"kind": {"$in": list(MODEL_KINDS)}, "status": {"$in": list(FINISHED_STATES)}}
         with self._operation():
             groups = list(
-                self._requests.aggregate([{"$match": {**query_for(selection), **finished}}, *BY_DAY_AND_MODEL])
+                self._requests.aggregate([{"$match": {"$and": [query_for(selection), finished]}}, *BY_DAY_AND_MODEL])
             )
-        return [DailyUsage(**group.pop("_id"), **group) for group in groups]
+        return [daily(group) for group in groups]
 
     def add_client(self, client: Client) -> None:
         with self._operation():

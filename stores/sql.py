@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
+    Delete,
     Engine,
     MetaData,
-    case,
+    Update,
+    and_,
     delete,
-    func,
     insert,
     make_url,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import DBAPIError as DriverError
 
-from records import (
-    FINISHED_STATES,
-    IDEMPOTENCY_WINDOW,
-    MODEL_KINDS,
-    OPEN_STATES,
-    REPORTED,
-    Client,
-    Completion,
-    DailyUsage,
-    Owner,
-    Position,
-    Record,
-    Selection,
-    Status,
-    abandonment,
-)
+from records import OPEN_STATES, Client, Completion, DailyUsage, Owner, Position, Record, Selection
 from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
-from .tables import clients, is_pending, metadata, requests
+from . import statements
+from .tables import clients, metadata, requests
 
-# One statement deletes so many rows, so that nobody waits long for its locks.
-_DELETED_AT_ONCE = 1000
+# One statement changes so many rows, so that it ends in time and nobody waits long for its locks.
+_CHANGED_AT_ONCE = 500
+
+# libpq reads both; hosting platforms hand out the shorter one.
+POSTGRESQL = ("postgresql", "postgres")
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: class 54, a limit of the server's was exceeded.
+_TOO_MUCH = "54"
 
 _of = requests.c
 
@@ -55,6 +47,9 @@ class Database(Protocol):
 
     @property
     def engine(self) -> Engine: ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A connection whose statement is committed at the end."""
 
     def create(self, metadata: MetaData) -> None:
         """Create the tables and indexes that are missing."""
@@ -75,9 +70,14 @@ def open_sql(url: str, *, create: bool, clock: Callable[[], datetime]) -> SqlSto
 
 
 def _open(url: str) -> Database:
+    address = make_url(url)
+    if address.drivername in POSTGRESQL:
+        from .postgresql import PostgresqlDatabase
+
+        return PostgresqlDatabase(address)
     from .sqlite import SqliteDatabase
 
-    return SqliteDatabase(make_url(url))
+    return SqliteDatabase(address)
 
 
 class SqlStorage(Storage):
@@ -105,7 +105,7 @@ class SqlStorage(Storage):
     def _insert(self, record: Record) -> None:
         try:
             with self._transaction() as connection:
-                connection.execute(insert(requests).values(_row(record)))
+                connection.execute(insert(requests).values(statements.row(record)))
         except DuplicateKey:
             if self._find(record.id, record.owner) is None:
                 raise
@@ -119,58 +119,44 @@ class SqlStorage(Storage):
         )
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
-        received_at = case((_of.source == REPORTED, _of.completed_at), else_=_of.timestamp)
-        expired = received_at <= now - IDEMPOTENCY_WINDOW
-        self._changes(update(requests).where(_of.id == record_id, expired).values(idempotency_key=None))
+        expiring = update(requests).where(_of.id == record_id, statements.key_has_expired(now))
+        self._changes(expiring.values(idempotency_key=None))
 
     def _abandon(self, record_id: str, now: datetime) -> None:
-        self._changes(_abandoning(now).where(_of.id == record_id))
+        self._changes(statements.abandoning(now).where(_of.id == record_id))
 
     def abandon_overdue(self) -> int:
-        return self._changes(_abandoning(self._clock()))
+        now = self._clock()
+        return self._in_batches(statements.abandoning(now), statements.is_overdue(now), _of.deadline_at)
 
     def delete_expired(self) -> int:
-        return self._delete(_of.expires_at <= self._clock())
+        return self._in_batches(delete(requests), _of.expires_at <= self._clock(), _of.expires_at)
 
     def erase(self, owner: Owner) -> int:
-        return self._delete(*_conditions(Selection(client_id=owner.client_id, user_id=owner.user_id)))
+        own = statements.by_index(Selection(client_id=owner.client_id, user_id=owner.user_id))
+        return self._in_batches(delete(requests), and_(*own), _of.timestamp)
 
-    def _delete(self, *conditions: ColumnElement[bool]) -> int:
-        some = select(_of.id).where(*conditions).limit(_DELETED_AT_ONCE)
-        statement, total = delete(requests).where(_of.id.in_(some)), 0
-        while deleted := self._changes(statement):
-            total += deleted
+    def _in_batches(self, statement: Update | Delete, condition: ColumnElement[bool], by: Column[datetime]) -> int:
+        """Change or delete what meets the condition until nothing does. Returns how many rows that were.
+
+        A row that another one changes meanwhile is judged again by the statement's own conditions only. In the order of
+        an index: asked for any, PostgreSQL may look for them through the whole table.
+        """
+        some = select(_of.id).where(condition).order_by(by)
+        batch, total = statement.where(_of.id.in_(some.limit(_CHANGED_AT_ONCE))), 0
+        while self._rows(some.limit(1)):
+            total += self._changes(batch)
         return total
 
     def _find(self, record_id: str, owner: Owner | Selection) -> Record | None:
         whose = Selection(client_id=owner.client_id, user_id=owner.user_id)
-        return self._one(_of.id == record_id, *_conditions(whose))
+        return self._one(_of.id == record_id, *statements.chosen(whose))
 
     def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
-        statement = select(requests).where(*_conditions(selection))
-        if after is not None:
-            statement = statement.where(tuple_(_of.timestamp, _of.id) < tuple_(after.timestamp, after.id))
-        statement = statement.order_by(_of.timestamp.desc(), _of.id.desc()).limit(limit)
-        return [Record.from_dict({**row}) for row in self._rows(statement)]
+        return [Record.from_dict({**row}) for row in self._rows(statements.page(selection, limit, after))]
 
     def usage(self, selection: Selection) -> Sequence[DailyUsage]:
-        day = func.date(_of.timestamp)
-        statement = select(
-            day.label("day"),
-            _of.model,
-            func.count().label("calls"),
-            func.sum(case((_of.status == Status.SUCCEEDED, 1), else_=0)).label("succeeded"),
-            func.sum(case((_of.status == Status.FAILED, 1), else_=0)).label("failed"),
-            func.coalesce(func.sum(_of.usage["input_tokens"].as_integer()), 0).label("input_tokens"),
-            func.coalesce(func.sum(_of.usage["output_tokens"].as_integer()), 0).label("output_tokens"),
-            func.avg(_of.latency_ms).label("latency_mean"),
-            func.max(_of.latency_ms).label("latency_max"),
-        ).where(*_conditions(selection), _of.kind.in_(MODEL_KINDS), _of.status.in_(FINISHED_STATES))
-        rows = self._rows(statement.group_by(day, _of.model).order_by(day, _of.model))
-        # A day is text to SQLite and a date to PostgreSQL, whose mean is a decimal.
-        return [
-            DailyUsage(**{**row, "day": str(row["day"]), "latency_mean": float(row["latency_mean"])}) for row in rows
-        ]
+        return [statements.daily(row) for row in self._rows(statements.usage_by_day(selection))]
 
     def _one(self, *conditions: Any) -> Record | None:
         rows = self._rows(select(requests).where(*conditions))
@@ -205,32 +191,8 @@ class SqlStorage(Storage):
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         self.prepare()
-        with _translated(), self._database.engine.begin() as connection:
+        with _translated(), self._database.transaction() as connection:
             yield connection
-
-
-def _daily(row: Any) -> DailyUsage:
-    # A day is text to SQLite and a date to PostgreSQL, whose mean is a decimal.
-    return DailyUsage(**{**row, "day": str(row["day"]), "latency_mean": float(row["latency_mean"])})
-
-
-def _row(record: Record) -> dict[str, Any]:
-    return {**record.as_dict(), "parent_id": record.detail.get("parent_id")}
-
-
-def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
-    equal = ("client_id", "user_id", "kind", "status", "parent_id", "model")
-    values = {name: getattr(selection, name) for name in equal}
-    conditions: list[ColumnElement[bool]] = [_of[name] == value for name, value in values.items() if value is not None]
-    if selection.since is not None:
-        conditions.append(_of.timestamp >= selection.since)
-    if selection.until is not None:
-        conditions.append(_of.timestamp < selection.until)
-    return conditions
-
-
-def _abandoning(now: datetime) -> Any:
-    return update(requests).where(is_pending, _of.deadline_at <= now).values(abandonment(now))
 
 
 @contextmanager
@@ -242,8 +204,10 @@ def _translated() -> Iterator[None]:
     except DataError as error:
         raise RecordRejected("The audit log does not take this record.") from error
     except DriverError as error:
+        if str(getattr(error.orig, "sqlstate", "")).startswith(_TOO_MUCH):
+            raise RecordRejected("The audit log does not take this record.") from error
         raise StorageUnavailable("The audit log cannot be reached.") from error
-    except (StatementError, UnicodeEncodeError, OverflowError) as error:
+    except (StatementError, UnicodeEncodeError, OverflowError, RecursionError) as error:
         # The value could not even be handed to the driver.
         raise RecordRejected("The audit log does not take this record.") from error
     except SQLAlchemyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import URL, Connection, MetaData, create_engine, event
@@ -23,10 +24,15 @@ class SqliteDatabase:
             max_overflow=-1,
             connect_args={"timeout": BUSY_SECONDS},
             json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+            # The chain of an error must not show what is in a record.
+            hide_parameters=True,
         )
         self._plain = create_engine(url, poolclass=NullPool, connect_args={"timeout": PING_SECONDS})
         event.listen(self.engine, "connect", _make_durable)
         event.listen(self.engine, "begin", _begin)
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        return self.engine.begin()
 
     def create(self, metadata: MetaData) -> None:
         """Create the tables and indexes that are missing."""

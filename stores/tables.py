@@ -35,26 +35,32 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+def _string(length: int) -> String:
+    # By bytes, as in the other stores: a language's order differs, is slower, and may change with the server's system.
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 metadata = MetaData()
+# Not `jsonb`, which loses the order of names and the form of numbers.
 _json = JSON(none_as_null=True)
 
 requests = Table(
     "requests",
     metadata,
-    Column("id", String(36), primary_key=True),
+    Column("id", _string(36), primary_key=True),
     Column("v", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("source", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("user_id", String(128), nullable=False),
-    Column("client_id", String(32), nullable=False),
-    Column("request_id", String(128), nullable=False),
+    Column("kind", _string(16), nullable=False),
+    Column("source", _string(16), nullable=False),
+    Column("status", _string(16), nullable=False),
+    Column("user_id", _string(128), nullable=False),
+    Column("client_id", _string(32), nullable=False),
+    Column("request_id", _string(128), nullable=False),
     Column("prompt", Text, nullable=False),
     Column("response", Text),
     Column("metadata", _json),
     Column("detail", _json, nullable=False),
-    Column("model", String(256)),
-    Column("engine", String(32)),
+    Column("model", _string(256)),
+    Column("engine", _string(32)),
     Column("usage", _json),
     Column("error", _json),
     Column("latency_ms", Integer),
@@ -64,44 +70,60 @@ requests = Table(
     Column("deadline_at", UtcDateTime),
     Column("lease_until", UtcDateTime),
     Column("attempt", Integer, nullable=False),
-    Column("idempotency_key", String(255)),
-    Column("body_hash", String(64)),
+    Column("idempotency_key", _string(255)),
+    Column("body_hash", _string(64)),
     # A copy of the detail's, for its index.
-    Column("parent_id", String(36)),
-    # SQL counts NULLs as distinct: records without a key never collide.
-    Index("requests_idempotency", "client_id", "user_id", "kind", "idempotency_key", unique=True),
+    Column("parent_id", _string(36)),
 )
 
-_ORDER = ("timestamp", "id")
-_OWNERS = {"client": ("client_id",), "user": ("client_id", "user_id")}
 
-# A page is read in the order of an index, whichever single filter it has: of a client's records or of a user's.
-Index("requests_by_time", *(requests.c[name] for name in _ORDER))
-for _owner, _names in _OWNERS.items():
-    for _filter in ("", "kind", "status", "model"):
-        Index(
-            f"requests_by_{_owner}{_filter and '_'}{_filter}",
-            *(requests.c[name] for name in (*_names, *filter(None, [_filter]), *_ORDER)),
-        )
+def _index(name: str, *columns: str, where: ColumnElement[bool] | None = None, unique: bool = False) -> None:
+    columns_of = (requests.c[column] for column in columns)
+    Index(f"requests_{name}", *columns_of, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-def _partial(name: str, condition: ColumnElement[bool], *columns: str) -> None:
-    Index(name, *(requests.c[column] for column in columns), sqlite_where=condition, postgresql_where=condition)
+# The claim on a key; a record without one is not in it.
+_KEY = ("client_id", "user_id", "kind", "idempotency_key")
+_index("idempotency", *_KEY, where=requests.c.idempotency_key.is_not(None), unique=True)
 
-
-# Written into the statement, not bound: a partial index serves a query only if its condition can be seen there.
+# Written into statements, not bound: a partial index serves a query only if its condition can be seen there.
 is_pending = requests.c.status == literal_column("'pending'")
-_partial("requests_by_parent", requests.c.parent_id.is_not(None), "parent_id", *_ORDER)
-_partial("requests_overdue", is_pending, "deadline_at")
-_partial("requests_retention", requests.c.expires_at.is_not(None), "expires_at")
+_index("overdue", "deadline_at", where=is_pending)
+_index("retention", "expires_at", where=requests.c.expires_at.is_not(None))
+
+# A page is read in the order of an index, whichever single filter it has: of a client's records, or of a user's.
+FILTERS = ("parent_id", "status", "model", "kind")
+_OWNERS = {"client": ("client_id",), "user": ("client_id", "user_id")}
+_PAGES = {
+    "time": (),
+    **_OWNERS,
+    **{f"{owner}_{item}": (*columns, item) for owner, columns in _OWNERS.items() for item in FILTERS},
+}
+
+
+def in_order_of(name: str) -> ColumnElement[bool]:
+    """True of every record, and the condition of this one index of pages: only a statement that has it is served.
+
+    A database that may choose goes by how frequent a value is in the whole table: for a frequent one it may take the
+    index without the filter, or with fewer of the owner's names, and reads all that is newer of who rarely has it.
+    """
+    return requests.c.v != literal_column(f"-{list(_PAGES).index(name) + 1}")
+
+
+for _name, _columns in _PAGES.items():
+    _where = in_order_of(_name)
+    if "parent_id" in _columns:
+        # Few records have one.
+        _where &= requests.c.parent_id.is_not(None)
+    _index(f"by_{_name}", *_columns, "timestamp", "id", where=_where)
 
 clients = Table(
     "clients",
     metadata,
-    Column("client_id", String(32), primary_key=True),
-    Column("name", String(256), nullable=False),
+    Column("client_id", _string(32), primary_key=True),
+    Column("name", _string(256), nullable=False),
     Column("scopes", _json, nullable=False),
-    Column("key_hash", String(64), nullable=False),
+    Column("key_hash", _string(64), nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )

@@ -1,38 +1,65 @@
-"""Every store behind one handle, and the real server that the tests start for themselves."""
+"""Every store behind one handle, and the real servers that the tests start for themselves."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import mongomock
+import psycopg
+import pytest
 from pymongo import MongoClient
-from sqlalchemy import inspect, select
+from sqlalchemy import insert, inspect, select
 
-from records import Client, Completion, Kind, Owner, Record, Status, new_id, utc_now
-from storage import Storage, open_storage
+from records import Client, Completion, Kind, Owner, Record, Selection, Status, new_id, utc_now
+from storage import Storage, StorageUnavailable, open_storage
+from stores import statements
+from stores.documents import document_of
 from stores.mongo import MongoStorage
 from stores.sql import SqlStorage
 from stores.tables import requests
 
+
+def _postgresql_binaries() -> Path | None:
+    """The folder with `initdb` and `postgres`: of the path, else the latest of Debian's, which are not on the path."""
+    if program := shutil.which("initdb"):
+        return Path(program).resolve().parent
+    versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max((path.parent for path in versions), key=lambda folder: float(folder.parent.name), default=None)
+
+
 ROOT = Path(__file__).parents[1]
 REAL_MONGODB = os.environ.get("TEST_MONGODB_URI", "")
-STORES = ("sqlite", "mongomock", "nx", *(["mongodb"] if REAL_MONGODB else []))
+POSTGRESQL_BINARIES = _postgresql_binaries()
+NO_POSTGRESQL = "PostgreSQL's server is not installed (Debian's package postgresql): its part of this suite is left out"
+STORES = (
+    "sqlite",
+    *(["postgresql"] if POSTGRESQL_BINARIES else []),
+    "mongomock",
+    "nx",
+    *(["mongodb"] if REAL_MONGODB else []),
+)
+NO_MONGODB = "TEST_MONGODB_URI names no MongoDB server: its part of this suite is left out"
 BOUND = 20.0
 OWNER = Owner("klm_client", "user-1")
+PASSWORD = "hunter2"
 
 
 @dataclass
@@ -48,6 +75,11 @@ class Clock:
         self.now += timedelta(**parts)
 
 
+def on(*names: str) -> pytest.MarkDecorator:
+    """Run the test on these stores only, as far as they are here."""
+    return pytest.mark.parametrize("backend", [name for name in names if name in STORES], indirect=True)
+
+
 @dataclass
 class Backend:
     """A new, empty database of one kind, and every store that a test opens on it."""
@@ -55,6 +87,8 @@ class Backend:
     name: str
     connect: Callable[[bool, Callable[[], datetime]], Storage]
     url: str = ""
+    # The smallest step between two moments that a filter tells apart.
+    tick: timedelta = timedelta(milliseconds=1)
     clock: Clock = field(default_factory=Clock)
     opened: list[Storage] = field(default_factory=list)
 
@@ -137,6 +171,23 @@ def ids(storage: Storage) -> list[str]:
             return list(connection.execute(select(requests.c.id)).scalars())
     assert isinstance(storage, MongoStorage)
     return [document["_id"] for document in storage._requests.find({}, {"_id": 1})]
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Newest first, by the moment of the call, then by id."""
+    return sorted(records, key=lambda record: (record.timestamp, record.id), reverse=True)
+
+
+def bulk(storage: Storage, records: Sequence[Record]) -> None:
+    """Write new records as they are, past the interface; the tables must be there."""
+    if not records:
+        return
+    if isinstance(storage, SqlStorage):
+        with storage._database.engine.begin() as connection:
+            connection.execute(insert(requests), [statements.row(record) for record in records])
+        return
+    assert isinstance(storage, MongoStorage)
+    storage._requests.insert_many([document_of(record) for record in records])
 
 
 def made_by(storage: Storage) -> list[str]:
@@ -241,6 +292,130 @@ class NxServer:
             self._process = None
 
 
+class PgServer:
+    """A PostgreSQL cluster of its own on a free port of loopback, in a folder that goes with it.
+
+    `durable` waits for the disk, which only a test of durability needs.
+    """
+
+    PASSWORD = "p@ss/w:rd?"
+
+    def __init__(self, *, durable: bool = False) -> None:
+        assert POSTGRESQL_BINARIES, NO_POSTGRESQL
+        self._binaries = POSTGRESQL_BINARIES
+        self._options = [] if durable else ["-cfsync=off", "-cfull_page_writes=off"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped: list[int] = []
+        self.port = 0
+        # Not in pytest's folder, which is closed to the user that the server runs as.
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        # PostgreSQL refuses to run as root; Debian's package has a user for it.
+        self._user: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        )
+
+    def __enter__(self) -> Self:
+        if self._user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        secret = self.folder / "password"
+        secret.write_text(self.PASSWORD, "utf-8")
+        language = ["--locale-provider=icu", "--icu-locale=en-US"] if self._knows_icu() else []
+        command = [str(self._binaries / "initdb"), f"--pgdata={self.folder / 'data'}", f"--pwfile={secret}"]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "-Utester", *language]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self._user)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def _knows_icu(self) -> bool:
+        told = subprocess.run([str(self._binaries / "initdb"), "--help"], check=True, capture_output=True, text=True)
+        return "--icu-locale" in told.stdout
+
+    def url(self, database: str, *, user: str = "tester", password: str = PASSWORD, query: str = "") -> str:
+        return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}{query}"
+
+    def run(self, *statements: str, database: str = "postgres") -> list[Any]:
+        """The rows of the last statement, each committed by itself."""
+        conninfo = self.url(database)
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=int(BOUND)) as connection:
+            cursors = [connection.execute(statement.encode()) for statement in statements]
+            return cursors[-1].fetchall() if cursors[-1].description else []
+
+    def create(self) -> str:
+        """The name of a new database."""
+        name = new_database()
+        self.run(f"CREATE DATABASE {name}")
+        return name
+
+    def start(self) -> None:
+        """Start, the first time on a free port, and return once the server answers."""
+        self.port = self.port or free_port()
+        command = [str(self._binaries / "postgres"), f"-D{self.folder / 'data'}", f"-p{self.port}", f"-k{self.folder}"]
+        command += ["-clisten_addresses=127.0.0.1", "-cshared_buffers=32MB", *self._options]
+        with (self.folder / "console").open("ab") as console:
+            self._process = subprocess.Popen(command, stdout=console, stderr=console, cwd=self.folder, **self._user)
+        ends = time.monotonic() + BOUND
+        while time.monotonic() < ends and self._process.poll() is None:
+            with suppress(psycopg.OperationalError):
+                self.run("SELECT 1")
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"PostgreSQL did not start:\n{(self.folder / 'console').read_text('utf-8')}")
+
+    def pause(self) -> None:
+        """Make the server accept and be silent, until `resume`: every process of it, each connection has its own."""
+        assert self._process
+        self._signal([self._process.pid], signal.SIGSTOP)
+        self._stopped = self._processes()
+        self._signal(self._stopped, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(self._stopped, signal.SIGCONT)
+        self._stopped = []
+
+    def kill(self) -> None:
+        """`kill -9`, every process of it."""
+        processes = self._processes()
+        self._signal(processes, signal.SIGKILL)
+        self._ended()
+        while any(_runs(process) for process in processes):
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop as an administrator does who does not wait for connected clients."""
+        self.resume()
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            self._ended()
+
+    def _processes(self) -> list[int]:
+        assert self._process
+        server = self._process.pid
+        children = Path(f"/proc/{server}/task/{server}/children").read_text("ascii").split()
+        return [server, *map(int, children)]
+
+    def _signal(self, processes: list[int], number: signal.Signals) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def _ended(self) -> None:
+        if self._process:
+            self._process.wait(BOUND)
+            self._process = None
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
@@ -250,10 +425,28 @@ def at_url(name: str, url: str) -> Backend:
     return Backend(name, lambda create, clock: open_storage(url, create=create, clock=clock), url)
 
 
+def in_nx(url: str) -> Backend:
+    """MongoDB's store on nx-27017 0.8.1, which compares moments by the second."""
+    backend = at_url("nx", url)
+    return replace(backend, tick=timedelta(seconds=1), clock=Clock(backend.clock().replace(microsecond=0)))
+
+
 def in_mongomock() -> Backend:
     """MongoDB's store on a double that lives in the process."""
     database: Any = mongomock.MongoClient(tz_aware=True).klamala
     return Backend("mongomock", lambda create, clock: MongoStorage(database, create=create, clock=clock))
+
+
+@contextmanager
+def in_postgresql(server: PgServer) -> Iterator[Backend]:
+    """A new database on this server, dropped afterwards."""
+    name = server.create()
+    backend = at_url("postgresql", server.url(name))
+    try:
+        yield backend
+    finally:
+        backend.close()
+        server.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager
@@ -275,3 +468,58 @@ def new_database() -> str:
 def as_text(value: object) -> str:
     """A JSON value with the order of its names and the type of its numbers, which `==` passes over."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def race(racers: list[Callable[[], Any]]) -> list[Any]:
+    """What they return, when all start at the same moment."""
+    barrier = Barrier(len(racers))
+
+    def run(racer: Callable[[], Any]) -> Any:
+        barrier.wait(BOUND)
+        return racer()
+
+    with ThreadPoolExecutor(len(racers)) as pool:
+        return list(pool.map(run, racers))
+
+
+def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
+    """Every way to use a store, by name."""
+    anybody = Backend("", lambda *_: store)
+    record = anybody.record(idempotency_key="key-1")
+    return {
+        "initialize": store.initialize,
+        "ping": store.ping,
+        "begin": lambda: store.begin(record),
+        "read": lambda: store.read(record.id, OWNER),
+        "finish": lambda: store.finish(record.id, anybody.completion()),
+        "add_client": lambda: store.add_client(anybody.client()),
+        "client": lambda: store.client("klm_client"),
+        "page": lambda: store.page(Selection(), 20),
+        "every": lambda: list(store.every(Selection())),
+        "usage": lambda: store.usage(Selection()),
+        "abandon_overdue": store.abandon_overdue,
+        "delete_expired": store.delete_expired,
+        "sweep": store.sweep,
+        "erase": lambda: store.erase(OWNER),
+        "clients": store.clients,
+        "set_client_key": lambda: store.set_client_key("klm_client", "a" * 64),
+        "set_client_disabled": lambda: store.set_client_disabled("klm_client", True),
+    }
+
+
+def assert_unavailable(store: Storage) -> None:
+    """Every use of the store at once ends with `StorageUnavailable`, which tells nothing of the address."""
+    uses = uses_of(store)
+    with ThreadPoolExecutor(len(uses)) as pool:
+        ends: dict[str, Future[object]] = {name: pool.submit(use) for name, use in uses.items()}
+    errors = {name: end.exception() for name, end in ends.items()}
+    assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(uses, StorageUnavailable)
+    assert [name for name, error in errors.items() if PASSWORD in f"{error}{error!r}"] == []
+
+
+def ping_seconds(store: Storage) -> float:
+    """How long a ping took to fail."""
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailable):
+        store.ping()
+    return time.monotonic() - started

@@ -66,5 +66,5 @@ def test_a_command_says_that_the_storage_is_down(tmp_path: Path) -> None:
         app = create_app(settings_in(tmp_path), storage=storage, engine=ScriptedEngine())
         done = app.test_cli_runner().invoke(args=["clients", "list"])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "Error: The audit log cannot be reached." in done.stderr
+    assert "Error: Storage unavailable: The audit log cannot be reached.\n" in done.stderr
     assert "hunter2" not in done.output

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"settings", "logs", "refinery", "records"},
+    {"settings", "logs", "refinery", "records", "terminal"},
     {"storage", "schemas"},
     {"stores", "clients"},
     {"auth"},
@@ -20,11 +20,12 @@ LAYERS = (
     {"calls"},
     {"edge"},
     {"openapi"},
-    {"blueprints", "cli"},
+    {"blueprints", "commands"},
+    {"cli"},
     {"app"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
-WITHOUT_FLASK = {"refinery", "settings", "records", "schemas", "storage", "stores", "clients"}
+WITHOUT_FLASK = {"refinery", "settings", "records", "schemas", "storage", "stores", "clients", "terminal", "commands"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -136,6 +136,13 @@ def test_an_answer_without_usage_is_accepted(engine: OpenAIEngine, upstream: Ups
     assert engine.rewrite(task(), soon()).usage == Usage(None, None)
 
 
+@pytest.mark.parametrize("count", [-1, 2**53 + 1, 10**400, 7.0, "7", True])
+def test_a_count_that_is_none_is_unknown(engine: OpenAIEngine, upstream: Upstream, count: object) -> None:
+    """What no store could keep does not cost the paid answer."""
+    upstream.script(answer(json.dumps(REFINEMENT), usage={"prompt_tokens": count, "completion_tokens": 2**53}))
+    assert engine.rewrite(task(), soon()).usage == Usage(None, 2**53)
+
+
 UNUSABLE = {
     "malformed": fake.malformed(),
     "empty": fake.empty(),
@@ -348,6 +355,24 @@ def test_a_400_for_another_reason_does_not_give_up_the_schema(engine: OpenAIEngi
         engine.rewrite(task(), soon())
     engine.rewrite(task(), soon())
     assert ["response_format" in request.body for request in upstream.requests] == [True, False, True]
+
+
+def test_a_400_that_passes_does_not_give_up_the_schema(engine: OpenAIEngine, upstream: Upstream) -> None:
+    """Only a server that names the parameter is asked without it from then on, also when the second try was good."""
+    upstream.script(fake.status(400), GOOD, GOOD)
+    engine.rewrite(task(), soon())
+    engine.rewrite(task(), soon())
+    assert ["response_format" in request.body for request in upstream.requests] == [True, False, True]
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+def test_a_filter_before_the_model_is_a_refusal(engine: OpenAIEngine, upstream: Upstream, code: str) -> None:
+    """A prompt that a filter stopped is asked once, and is not called a wrong request."""
+    upstream.script(fake.status(400, body={"error": {"message": MARKER, "code": code, "param": "prompt"}}))
+    with pytest.raises(ModelRefused) as caught:
+        engine.rewrite(task(), soon())
+    assert (len(upstream.requests), caught.value.upstream_status) == (1, 400)
+    assert MARKER not in str(caught.value)
 
 
 def test_nobody_listens() -> None:

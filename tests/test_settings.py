@@ -86,6 +86,9 @@ PARSED: list[tuple[str, str, Any]] = [
     ("DATABASE_URL", "sqlite:///x.sqlite3", "sqlite:///x.sqlite3"),
     ("DATABASE_URL", "mongodb://u:p@a,b/db?w=0", "mongodb://u:p@a,b/db?w=0"),
     ("DATABASE_URL", "mongodb+srv://u:p@a.example/db", "mongodb+srv://u:p@a.example/db"),
+    ("DATABASE_URL", "postgresql://u:p%40@h:5432/db?sslmode=require", "postgresql://u:p%40@h:5432/db?sslmode=require"),
+    ("DATABASE_URL", "postgresql:///db?host=/var/run/postgresql", "postgresql:///db?host=/var/run/postgresql"),
+    ("DATABASE_URL", "postgres://u:p@h/db", "postgres://u:p@h/db"),
     ("DATA_DIR", "/tmp/elsewhere", Path("/tmp/elsewhere")),  # noqa: S108 - nothing is written there
     ("OPENAI_API_KEY", "sk-x", "sk-x"),
     ("OPENAI_API_KEY", " sk-x\n", "sk-x"),
@@ -174,6 +177,8 @@ REFUSED: list[tuple[str, str]] = [
             f"MONGODB://u:{CANARY}@host/db",
             f"http://u:{CANARY}@host",
             f"mongodb:{CANARY}",
+            f"postgresql:{CANARY}",
+            f"postgresql+psycopg://u:{CANARY}@host/db",
             f"sqlite://{CANARY}",
             "sqlite://",
             "sqlite:///",
@@ -272,6 +277,9 @@ DRIVER_REFUSED = {
     "MongoDB, unescaped password": f"mongodb://user:{CANARY}@x@host",
     "MongoDB, bad port": f"mongodb://user:{CANARY}@host:99999",
     "MongoDB, no host": "mongodb://",
+    "PostgreSQL, bad port": f"postgresql://user:{CANARY}@host:port/db",
+    "PostgreSQL, port out of range": f"postgresql://user:{CANARY}@host:99999/db",
+    "PostgreSQL, unknown option": f"postgresql://user:{CANARY}@host/db?{CANARY}=1",
     "SQLite, bad option": f"sqlite:///x.sqlite3?timeout={CANARY}",
 }
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, repeat
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Event
 from typing import Any
 
 import pytest
@@ -42,27 +40,28 @@ from stores.sqlite import SqliteDatabase
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.stores import (
     BOUND,
+    NO_MONGODB,
     OWNER,
+    PASSWORD,
     REAL_MONGODB,
     ROOT,
-    STORES,
     Backend,
     NxServer,
     as_text,
+    assert_unavailable,
     at_url,
     free_port,
     ids,
-    in_mongodb,
-    in_mongomock,
     made_by,
-    new_database,
+    on,
     pending,
+    ping_seconds,
+    race,
     sqlite_url,
     stored,
 )
 
 RACERS = 30
-PASSWORD = "hunter2"
 WEAK = "?w=0&journal=false&readPreference=secondary"
 SURROGATE = "\ud800"
 PROMPT = "Grüße, 世界 🦊👩‍👩‍👧 {{name}}\r\n\t「」 \u2028 'quoted' \\ \x7f  "
@@ -79,59 +78,12 @@ METADATA = {
 }
 
 
-@pytest.fixture(scope="session")
-def nx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NxServer]:
-    """One `nx-27017` for all tests that do not stop it."""
-    with NxServer(tmp_path_factory.mktemp("nx")) as server:
-        yield server
-
-
-@pytest.fixture(params=STORES)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    """A new, empty database of each kind."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            opened = at_url("sqlite", sqlite_url(tmp_path / "store.sqlite3"))
-        elif request.param == "mongomock":
-            opened = in_mongomock()
-        elif request.param == "nx":
-            server: NxServer = request.getfixturevalue("nx")
-            opened = at_url("nx", server.url(new_database()))
-        else:
-            opened = stack.enter_context(in_mongodb())
-        stack.callback(opened.close)
-        yield opened
-
-
-def on(*names: str) -> pytest.MarkDecorator:
-    """Run the test on these stores only, as far as they are here."""
-    return pytest.mark.parametrize("backend", [name for name in names if name in STORES], indirect=True)
-
-
-@pytest.fixture
-def store(backend: Backend) -> Storage:
-    """A store that creates what is missing, on the test's clock."""
-    return backend.open()
-
-
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[SqlStorage]:
     """A store on a new SQLite file."""
     with closing(open_storage(sqlite_url(tmp_path / "plain.sqlite3"))) as opened:
         assert isinstance(opened, SqlStorage)
         yield opened
-
-
-def race(racers: list[Callable[[], Any]]) -> list[Any]:
-    """What they return, when all start at the same moment."""
-    barrier = Barrier(len(racers))
-
-    def run(racer: Callable[[], Any]) -> Any:
-        barrier.wait(BOUND)
-        return racer()
-
-    with ThreadPoolExecutor(len(racers)) as pool:
-        return list(pool.map(run, racers))
 
 
 # The record
@@ -613,7 +565,7 @@ storage.close()
 """
 
 
-@on("sqlite", "nx", "mongodb")
+@on("sqlite", "postgresql", "nx", "mongodb")
 def test_processes_initialize_at_once(backend: Backend) -> None:
     """Several processes that initialise one fresh database at the same moment all succeed."""
     with ExitStack() as stack:
@@ -747,9 +699,7 @@ def test_sqlite_finds_every_row_by_an_index(sqlite: SqlStorage) -> None:
     }
 
 
-@pytest.mark.skipif(
-    not REAL_MONGODB, reason="TEST_MONGODB_URI names no MongoDB server: its part of this suite is left out"
-)
+@pytest.mark.skipif(not REAL_MONGODB, reason=NO_MONGODB)
 @pytest.mark.parametrize("backend", ["mongodb"], indirect=True)
 def test_mongodb_finds_every_row_by_an_index(backend: Backend, store: Storage) -> None:
     """No operation that looks for a record or a client goes through a whole collection.
@@ -817,34 +767,6 @@ def test_mongodb_has_its_indexes(backend: Backend, store: Storage) -> None:
 # Faults
 
 
-def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
-    """Every way to use a store, by name."""
-    anybody = Backend("", lambda *_: store)
-    record = anybody.record(idempotency_key="key-1")
-    return {
-        "initialize": store.initialize,
-        "ping": store.ping,
-        "begin": lambda: store.begin(record),
-        "read": lambda: store.read(record.id, OWNER),
-        "finish": lambda: store.finish(record.id, anybody.completion()),
-        "add_client": lambda: store.add_client(anybody.client()),
-        "client": lambda: store.client("klm_client"),
-        "clients": store.clients,
-        "set_client_key": lambda: store.set_client_key("klm_client", "a" * 64),
-        "set_client_disabled": lambda: store.set_client_disabled("klm_client", True),
-    }
-
-
-def assert_unavailable(store: Storage) -> None:
-    """Every use of the store at once ends with `StorageUnavailable`, which tells nothing of the address."""
-    uses = uses_of(store)
-    with ThreadPoolExecutor(len(uses)) as pool:
-        ends: dict[str, Future[object]] = {name: pool.submit(use) for name, use in uses.items()}
-    errors = {name: end.exception() for name, end in ends.items()}
-    assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(uses, StorageUnavailable)
-    assert [name for name, error in errors.items() if PASSWORD in f"{error}{error!r}"] == []
-
-
 def mongo_url(port: int) -> str:
     return f"mongodb://someone:{PASSWORD}@127.0.0.1:{port}/klamala"
 
@@ -853,22 +775,6 @@ def test_mongodb_that_is_not_there() -> None:
     """Where nothing listens, every use of the store ends with our own error, without the password."""
     with closing(open_storage(mongo_url(free_port()))) as store:
         assert_unavailable(store)
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never says a word."""
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as server:
-        port: int = server.getsockname()[1]
-        yield port
-
-
-def ping_seconds(store: Storage) -> float:
-    """How long a ping took to fail."""
-    started = time.monotonic()
-    with pytest.raises(StorageUnavailable):
-        store.ping()
-    return time.monotonic() - started
 
 
 def test_a_silent_mongodb(silent_port: int) -> None:
@@ -995,7 +901,7 @@ def test_a_record_that_cannot_be_kept_is_rejected(backend: Backend, store: Stora
 
 
 # mongomock checks what it is to insert and not what it is to set.
-@on("sqlite", "nx", "mongodb")
+@on("sqlite", "postgresql", "nx", "mongodb")
 def test_a_completion_that_cannot_be_kept_is_rejected(backend: Backend, store: Storage) -> None:
     """A completion that cannot be written is rejected whole; the record stays pending and takes another."""
     record = backend.record()
@@ -1028,6 +934,11 @@ def test_a_document_that_is_too_large_is_rejected(backend: Backend, store: Stora
         f"unknown://someone:{PASSWORD}@host/db",
         f"sqlite:///file?timeout={PASSWORD}",
         f"postgresql://someone:{PASSWORD}@host:port/db",
+        f"postgresql://someone:{PASSWORD}@host:99999/db",
+        f"postgresql://someone:{PASSWORD}@host/db?{PASSWORD}=1",
+        f"postgresql://someone:{PASSWORD}@host/db?autocommit={PASSWORD}",
+        f"postgres://someone:{PASSWORD}@host:port/db",
+        f"postgresql+psycopg://someone:{PASSWORD}@host:port/db",
         "mongodb://",
         f"mongodb:{PASSWORD}",
         f"mongodb://someone:p@{PASSWORD}@host/",

@@ -10,10 +10,12 @@ from itertools import islice
 from pathlib import Path
 from threading import Timer
 
+import pytest
+
 from records import Status
 from storage import Storage, open_storage
 from tests.e2e.writer import BEGUN, FINISHED, response_to
-from tests.stores import BOUND, OWNER, ROOT, NxServer, sqlite_url
+from tests.stores import BOUND, NO_POSTGRESQL, OWNER, POSTGRESQL_BINARIES, ROOT, NxServer, PgServer, sqlite_url
 
 ROUNDS = 3
 LINES = 300
@@ -70,6 +72,20 @@ def test_a_killed_process_loses_nothing_acknowledged_on_sqlite(tmp_path: Path) -
     with closing(open_storage(url)) as storage:
         for acknowledged in rounds:
             _assert_kept(storage, acknowledged)
+
+
+@pytest.mark.skipif(not POSTGRESQL_BINARIES, reason=NO_POSTGRESQL)
+def test_a_killed_postgresql_loses_nothing_acknowledged() -> None:
+    """Whatever PostgreSQL acknowledged is there after every process of it was killed, kill after kill."""
+    with PgServer(durable=True) as server:
+        url = server.url(server.create(), query="?options=-csynchronous_commit%3Doff")
+        rounds = []
+        for _ in range(ROUNDS):
+            rounds.append(_acknowledged(url, lambda _: server.kill()))
+            server.start()
+        with closing(open_storage(url)) as storage:
+            for acknowledged in rounds:
+                _assert_kept(storage, acknowledged)
 
 
 def test_a_killed_server_loses_nothing_acknowledged(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import requests
 from scripts.service import ROOT, Service
 from settings import Settings
 from tests import upstream as fake
-from tests.stores import NxServer
+from tests.stores import POSTGRESQL_BINARIES, NxServer, in_postgresql
 from tests.upstream import Upstream
 
 SECRET = "e2e-secret-" + "x" * 40
@@ -47,7 +47,7 @@ class Caller:
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         self.url = url
-        self.credentials = flask(environ, "clients", "create", "e2e", "--scope", "refine log:read")
+        self.credentials = flask(environ, "clients", "create", "e2e", "--scope", "refine generate log:write log:read")
         self.api_key = self.credentials["api_key"]
         answer = requests.post(
             f"{url}/token", data={"grant_type": "client_credentials"}, headers={"X-API-Key": self.api_key}, timeout=30
@@ -61,17 +61,25 @@ class Caller:
         )
 
     def read(self, record_id: str) -> requests.Response:
-        return requests.get(f"{self.url}/refine/{record_id}", headers=self.bearer, timeout=30)
+        return self.get(f"/refine/{record_id}")
+
+    def post(self, path: str, body: Mapping[str, Any]) -> requests.Response:
+        return requests.post(f"{self.url}{path}", json=body, headers=self.bearer, timeout=60)
+
+    def get(self, path: str, **query: str) -> requests.Response:
+        return requests.get(f"{self.url}{path}", params=query, headers=self.bearer, timeout=30)
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL_BINARIES else []), "mongodb"])
 def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[dict[str, str]]:
-    """The service's settings, with its records in the embedded file or behind MongoDB's wire protocol."""
+    """The service's settings, with its records in the embedded file, on PostgreSQL, or behind MongoDB's protocol."""
     model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-canary-e2e", "OPENAI_MODEL": "gpt-test"}
     with ExitStack() as stack:
         if request.param == "mongodb":
             server = stack.enter_context(NxServer(tmp_path / "nx"))
             model["DATABASE_URL"] = server.url("klamala")
+        elif request.param == "postgresql":
+            model["DATABASE_URL"] = stack.enter_context(in_postgresql(request.getfixturevalue("postgresql"))).url
         yield environment(tmp_path, **model)
 
 
@@ -91,6 +99,47 @@ def test_from_a_token_to_a_refined_prompt(service: Service, environ: dict[str, s
     assert body["usage"] == {"input_tokens": 11, "output_tokens": 7}
     assert caller.read(body["id"]).json() == body
     assert upstream.requests[0].headers["authorization"] == "Bearer sk-canary-e2e"
+
+
+def test_the_log_and_the_usage_of_all_calls(service: Service, environ: dict[str, str], upstream: Upstream) -> None:
+    """Refined, generated, reported and failed calls stand in the pages, one by one, in the usage and in an export."""
+    upstream.script(fake.echo(lambda draft: f"Please: {draft}"), fake.completion("A poem."), fake.status(401))
+    caller = Caller(service.url, environ)
+    refined = caller.refine("write {{what}}").json()
+    generated = caller.post("/generate", {"prompt": "Write a poem.", "max_length": 9}).json()
+    assert (generated["generated_text"], generated["finish_reason"]) == ("A poem.", "stop")
+    assert caller.post("/refine", {"parent_id": refined["id"]}).status_code == 502
+    metadata = {"$set": {"a.b": [1.0, 2**70, -0.0]}, "": None}
+    reported = caller.post("/log-request", {"prompt": "p", "response": "r", "metadata": metadata})
+    assert reported.status_code == 201
+    one = caller.get(reported.headers["Location"]).json()
+    assert json.dumps(one["metadata"]) == json.dumps(metadata)
+    first = caller.get("/log-request", limit="3").json()
+    second = caller.get("/log-request", limit="3", cursor=first["next_cursor"]).json()
+    assert second["next_cursor"] is None
+    items = [*first["items"], *second["items"]]
+    assert [(item["kind"], item["status"], item["response"]) for item in items] == [
+        ("client", "succeeded", "r"),
+        ("refine", "failed", None),
+        ("generate", "succeeded", "A poem."),
+        ("refine", "succeeded", "Please: write {{what}}"),
+    ]
+    children = caller.get("/log-request", parent_id=refined["id"]).json()["items"]
+    assert [item["id"] for item in children] == [items[1]["id"]]
+    (usage,) = caller.get("/usage").json()["items"]
+    assert {
+        name: usage[name] for name in ("model", "calls", "succeeded", "failed", "input_tokens", "output_tokens")
+    } == {
+        "model": "gpt-test",
+        "calls": 3,
+        "succeeded": 2,
+        "failed": 1,
+        "input_tokens": 22,
+        "output_tokens": 14,
+    }
+    command = [sys.executable, "-m", "flask", "logs", "export", "--kind", "generate"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE)
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [generated["id"]]
 
 
 def test_the_first_designs_header_reaches_the_service(service: Service, environ: dict[str, str]) -> None:
