@@ -22,6 +22,7 @@ from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
+from calls.limits import Limits
 from calls.refinements import Refinements
 from refinery.engines import Engine
 from refinery.opening import open_engine
@@ -62,17 +63,20 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
-    refinements = Refinements(settings, storage, refiner)
+    limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
+    refinements = Refinements(settings, storage, refiner, limits)
+    generations = Generations(settings, storage, refiner.engine, limits)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
-    app.register_blueprint(refine_blueprint(settings, guard, refinements))
-    app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, storage, refiner.engine)))
-    app.register_blueprint(log_request_blueprint(settings, guard, storage))
+    app.register_blueprint(refine_blueprint(settings, guard, limits, refinements))
+    app.register_blueprint(generate_blueprint(settings, guard, limits, generations))
+    app.register_blueprint(log_request_blueprint(settings, guard, limits, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
-    cli.install(app, settings, storage, policy, refinements)
+    # The operator's own refinements are not limited.
+    cli.install(app, settings, storage, policy, Refinements(settings, storage, refiner, Limits(storage)))
     return app
 
 

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from rates import Rate, parse_rate
+
 DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite", "postgresql", "postgres")
 MIN_SECRET_BYTES = 32
 MAX_TOKEN_TTL_SECONDS = 86_400
@@ -106,8 +108,8 @@ def _jwt_secrets(raw: str) -> dict[str, str]:
     return pairs
 
 
-def _setting(parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
-    return field(repr=not secret, metadata={"parse": parse, "default": default})
+def _setting(parse: Callable[[str], Any], default: str = "", *, secret: bool = False, empty: bool = False) -> Any:
+    return field(repr=not secret, metadata={"parse": parse, "default": default, "empty": empty})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,8 @@ class Settings:
     max_body_bytes: int = _setting(_integer(1024, MAX_BODY_BYTES_LIMIT), str(1024 * 1024))
     max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
+    rate_limit: Rate | None = _setting(parse_rate, "60/minute", empty=True)
+    daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
@@ -144,7 +148,7 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read and check every setting; an empty variable counts as not set.
+    """Read and check every setting; an empty variable counts as not set, but for those to which empty means none.
 
     Without `environ`, the process's environment over the working folder's `.env`.
 
@@ -169,7 +173,9 @@ def _environment() -> Mapping[str, str]:
 
 def _parse(item: Field[Any], source: Mapping[str, str]) -> Any:
     name = item.name.upper()
-    raw = source.get(name, "").strip() or item.metadata["default"]
+    raw = source.get(name, "").strip()
+    if not raw and not (item.metadata["empty"] and name in source):
+        raw = item.metadata["default"]
     if any("\ud800" <= character <= "\udfff" for character in raw):
         raise SettingsError(name, "is not text in UTF-8")
     try:

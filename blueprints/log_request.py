@@ -10,7 +10,8 @@ from flask import Blueprint, Response, url_for
 
 from auth import Guard, Identity
 from calls.audit import Asked, claimed, expiry
-from edge import arrival
+from calls.limits import Limits
+from edge import arrival, limited
 from openapi.operation import Operation, describes
 from problems import InvalidFields, NotFound
 from records import REPORTED, Kind, Record, Selection, Status, new_id
@@ -53,13 +54,14 @@ def _report(body: type[schema.LogEntry]) -> Operation:
     )
 
 
-def log_request_blueprint(settings: Settings, guard: Guard, storage: Storage) -> Blueprint:
+def log_request_blueprint(settings: Settings, guard: Guard, limits: Limits, storage: Storage) -> Blueprint:
     """The routes, on these collaborators."""
     blueprint = Blueprint("log_request", __name__)
     entry_model = schema.log_entry(settings.max_prompt_chars)
 
     @blueprint.post("/log-request")
     @guard.token_required("log:write")
+    @limited(limits)
     @describes(_report(entry_model))
     def log_request(caller: Identity) -> Response:
         entry = parse_body(entry_model, settings.max_body_bytes)

@@ -9,8 +9,9 @@ from flask import Blueprint, Response
 
 from auth import Guard, Identity
 from calls.audit import seconds_until
+from calls.limits import Limits
 from calls.refinements import Refinements, as_answer
-from edge import arrival
+from edge import arrival, limited
 from openapi.operation import Operation, describes
 from problems import CallInProgress
 from records import Owner, Status
@@ -47,19 +48,21 @@ def _create(body: type[RefineRequest]) -> Operation:
     )
 
 
-def refine_blueprint(settings: Settings, guard: Guard, refinements: Refinements) -> Blueprint:
+def refine_blueprint(settings: Settings, guard: Guard, limits: Limits, refinements: Refinements) -> Blueprint:
     """The routes, on these collaborators."""
     blueprint = Blueprint("refine", __name__)
     operation = _create(refinements.request_model)
 
     @blueprint.post("/refine")
     @guard.token_required("refine")
+    @limited(limits, with_tokens=True)
     @describes(operation)
     def refine(caller: Identity) -> Response:
         return create(caller.owner)
 
     @blueprint.post("/refine-prompt")
     @guard.token_or_key_required("refine")
+    @limited(limits, with_tokens=True)
     @describes(replace(operation, id="refinePrompt", summary="Refine a prompt, also with an API key"))
     def refine_prompt(caller: Identity) -> Response:
         return create(caller.owner)
