@@ -45,7 +45,7 @@ def generate_blueprint(settings: Settings, guard: Guard, limits: Limits, generat
     @blueprint.post("/secure-generate")
     @guard.token_required("generate")
     @limited(limits, with_tokens=True)
-    @describes(replace(operation, id="secureGenerateText", summary="The same as `/generate`, under its first name"))
+    @describes(replace(operation, id="secureGenerateText", summary="Get a text from a prompt, under the first name"))
     def secure_generate(caller: Identity) -> Response:
         return create(caller)
 

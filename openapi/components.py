@@ -88,7 +88,6 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "description": "Makes the request safe to repeat: for 24 hours the same key and body of the same caller get the "
     "first answer again. After 503 and 504 a repeated request is a new try.",
     "schema": {"type": "string", "maxLength": 255, "pattern": r"^[\u0021-\u007e]*$"},
-    "example": "0b8f7d2e-refund-reply",
 }
 IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",
