@@ -536,6 +536,7 @@ def gunicorn_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[in
             "WEB_CONCURRENCY": "1",
             "WEB_THREADS": "4",
             "DATA_DIR": str(small.harness.settings.data_dir),
+            "RATE_LIMIT": "none",
             "DATABASE_URL": small.harness.settings.database_url,
             "JWT_SECRETS": f"k1:{FIRST_SECRET}",
             "MAX_BODY_BYTES": str(SMALL_BODY),
