@@ -129,4 +129,5 @@ class Counters(ABC):
 def _count(quota: Quota, mark: Mark | None, now: datetime) -> Count:
     if mark is None or mark.until <= now:
         mark = Mark(0, quota.ends(now))
-    return Count(quota, mark, (mark.until - now).total_seconds())
+    # A counter that another process began, whose clock is ahead, has no longer to go than one that begins now.
+    return Count(quota, mark, (min(mark.until, quota.ends(now)) - now).total_seconds())
