@@ -87,7 +87,7 @@ class SqlStorage(Storage):
     def __init__(self, database: Database, *, create: bool, clock: Callable[[], datetime]) -> None:
         super().__init__(clock, create=create)
         self._database = database
-        self.counters = SqlCounters(database.engine.dialect, self._transaction, clock)
+        self.counters = SqlCounters(database.engine.dialect.name, self._transaction, clock)
 
     def initialize(self) -> None:
         with _translated():

@@ -172,6 +172,21 @@ def test_what_is_given_back_is_granted_again(store: Storage) -> None:
     assert granted(store, [wanted] * 10) == 5
 
 
+@pytest.mark.parametrize("names", [("a caller", "its client"), ("its caller", "a client")], ids=str)
+def test_takings_and_corrections_do_not_block_each_other(store: Storage, names: tuple[str, str]) -> None:
+    """However calls of one caller begin and end around one another, each is granted, and all is given back."""
+    wanted = [a_minute(name, 1000) for name in names]
+
+    def call() -> None:
+        for _ in range(10):
+            taking = store.counters.take(wanted, 3)
+            assert taking.granted
+            store.counters.correct(taking, -3)
+
+    race([call] * 10)
+    assert in_store(store, *wanted) == [0, 0]
+
+
 @on("sqlite", "postgresql", "nx", "mongodb")
 @pytest.mark.parametrize(("limit", "client_limit", "expected"), [(25, 1000, 25), (20, 25, 25)])
 def test_racing_processes_are_granted_the_limit(backend: Backend, limit: int, client_limit: int, expected: int) -> None:
