@@ -22,6 +22,7 @@ from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
+from calls.ledger import Ledger, storage_reserve
 from calls.refinements import Refinements
 from refinery.engines import Engine
 from refinery.opening import open_engine
@@ -29,6 +30,8 @@ from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
 from settings import Settings, SettingsError, load_settings
 from storage import Storage, StorageError, open_storage
+from stores.courier import Courier
+from stores.outbox import Outbox, OutboxError, open_outbox
 
 VERSION = "0.1.0"
 
@@ -39,7 +42,11 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app(
-    settings: Settings | None = None, *, storage: Storage | None = None, engine: Engine | None = None
+    settings: Settings | None = None,
+    *,
+    storage: Storage | None = None,
+    engine: Engine | None = None,
+    outbox: Outbox | None = None,
 ) -> Flask:
     """Build the service from the environment, or from what a test hands over.
 
@@ -49,6 +56,7 @@ def create_app(
     try:
         settings = settings or load_settings()
         storage = storage or _open_storage(settings)
+        outbox = outbox or _open_outbox(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
     _prepare(storage)
@@ -62,17 +70,23 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
-    refinements = Refinements(settings, storage, refiner)
+    # On Lambda a process stands still between requests: there the queue's worker applies the outbox.
+    courier = None if settings.on_lambda else Courier(outbox, storage)
+    ledger = Ledger(storage, outbox, courier, storage_reserve(settings))
+    refinements = Refinements(settings, ledger, refiner)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
     app.register_blueprint(refine_blueprint(settings, guard, refinements))
-    app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, storage, refiner.engine)))
+    app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, ledger, refiner.engine)))
     app.register_blueprint(log_request_blueprint(settings, guard, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
-    cli.install(app, settings, storage, policy, refinements)
+    cli.install(app, settings, storage, outbox, policy, refinements)
+    if courier is not None:
+        app.extensions["courier"] = courier
+        _start_if_needed(app, courier, outbox)
     return app
 
 
@@ -81,6 +95,34 @@ def _open_storage(settings: Settings) -> Storage:
         return open_storage(settings.database_url, create=not settings.on_lambda)
     except ValueError as error:
         raise SettingsError("DATABASE_URL", str(error)) from error
+
+
+def _open_outbox(settings: Settings) -> Outbox:
+    try:
+        return open_outbox(settings.database_url, settings.data_dir, settings.outbox_queue_url)
+    except ValueError as error:
+        raise SettingsError("OUTBOX_QUEUE_URL", str(error)) from error
+
+
+def _start_if_needed(app: Flask, courier: Courier, outbox: Outbox) -> None:
+    """Have the courier look, at the first request of a process, after what an earlier process left behind.
+
+    gunicorn starts it in each worker anyway. A command serves no request: it leaves that to the service.
+    """
+    first = iter([True])
+
+    @app.before_request
+    def start() -> None:
+        if next(first, False) and _holds_some(outbox):
+            courier.start()
+
+
+def _holds_some(outbox: Outbox) -> bool:
+    try:
+        return outbox.is_at_hand()
+    except OutboxError as error:
+        logging.getLogger("klamala").warning("outbox not readable at start: %s", error)
+        return False
 
 
 def _prepare(storage: Storage) -> None:

@@ -82,6 +82,12 @@ def _base_url(raw: str) -> str | None:
     return raw.rstrip("/")
 
 
+def _queue_url(raw: str) -> str | None:
+    if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9./_-]+", raw):
+        raise ValueError("must be the URL of an SQS queue, such as https://sqs.eu-central-1.amazonaws.com/1234/outbox")
+    return raw or None
+
+
 def _origins(raw: str) -> tuple[str, ...]:
     origins = _list(raw)
     for origin in origins:
@@ -133,6 +139,7 @@ class Settings:
     max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
+    outbox_queue_url: str | None = _setting(_queue_url)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
     on_lambda: bool = False
@@ -192,6 +199,8 @@ def _refuse_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("OPENAI_API_KEY", "must be set on AWS Lambda (or OPENAI_BASE_URL)")
     if not values["jwt_secrets"]:
         raise SettingsError("JWT_SECRETS", "must be set on AWS Lambda")
+    if values["outbox_queue_url"] is None:
+        raise SettingsError("OUTBOX_QUEUE_URL", "must be set on AWS Lambda, whose disk is not kept")
     return values
 
 

@@ -6,17 +6,17 @@ from records import Completion, Kind, Owner, Record, Status, utc_now
 from refinery.engines import Engine
 from schemas import generate as schema
 from settings import Settings
-from storage import Storage
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .ledger import Ledger
 
 
 class Generations:
     """Asks the model with a caller's prompt as it is."""
 
-    def __init__(self, settings: Settings, storage: Storage, engine: Engine) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, engine: Engine) -> None:
         self._settings = settings
-        self._storage = storage
+        self._ledger = ledger
         self._engine = engine
         self.request_model = schema.generate_request(
             settings.max_prompt_chars, settings.max_output_tokens, settings.openai_models
@@ -38,7 +38,7 @@ class Generations:
             model=self._engine.model_for(body.model or self._settings.openai_model),
             engine=self._engine.name,
         )
-        return audited(self._storage, pending, arrival, lambda: self._generate(pending, arrival))
+        return audited(self._ledger, pending, arrival, lambda: self._generate(pending, arrival))
 
     def _generate(self, pending: Record, arrival: Arrival) -> Completion:
         generation = self._engine.generate(

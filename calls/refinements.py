@@ -14,9 +14,9 @@ from refinery.strategies import DEFAULT
 from schemas import refine as schema
 from schemas.base import RECORD_ID
 from settings import Settings
-from storage import Storage
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .ledger import Ledger
 
 _RECORD_ID = re.compile(RECORD_ID)
 
@@ -24,9 +24,9 @@ _RECORD_ID = re.compile(RECORD_ID)
 class Refinements:
     """Makes refinements and finds them again."""
 
-    def __init__(self, settings: Settings, storage: Storage, refiner: Refiner) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, refiner: Refiner) -> None:
         self._settings = settings
-        self._storage = storage
+        self._ledger = ledger
         self._refiner = refiner
         self.request_model = schema.refine_request(
             settings.max_prompt_chars, settings.openai_models, refiner.strategies
@@ -53,7 +53,7 @@ class Refinements:
             model=engine.model_for(body.model or self._settings.openai_model),
             engine=engine.name,
         )
-        return audited(self._storage, pending, arrival, lambda: self._refine(pending, arrival))
+        return audited(self._ledger, pending, arrival, lambda: self._refine(pending, arrival))
 
     def find(self, record_id: str, owner: Owner) -> Record:
         """One of the owner's refinements. Raises: `NotFound`."""
@@ -75,7 +75,7 @@ class Refinements:
         return parent.response
 
     def _find(self, record_id: str, owner: Owner) -> Record | None:
-        record = self._storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
+        record = self._ledger.storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
         return record if record is not None and record.kind is Kind.REFINE else None
 
     def _refine(self, pending: Record, arrival: Arrival) -> Completion:

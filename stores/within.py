@@ -27,3 +27,8 @@ def within(seconds: float) -> Iterator[None]:
 def seconds_left(most: float) -> float:
     """What is left of the time inside `within`, a millisecond at least; `most` where that is less, or nobody said."""
     return max(_SHORTEST, min(most, _ends.get() - monotonic()))
+
+
+def time_is_up() -> bool:
+    """Whether the time inside `within` is over."""
+    return _ends.get() <= monotonic()

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_OUTPUT_TOKENS": 4096,
     "REQUEST_DEADLINE_SECONDS": 25,
     "LOG_RETENTION_DAYS": None,
+    "OUTBOX_QUEUE_URL": None,
     "WEB_CONCURRENCY": 2,
     "WEB_THREADS": 32,
 }
@@ -115,6 +116,8 @@ PARSED: list[tuple[str, str, Any]] = [
     ("MAX_OUTPUT_TOKENS", "1000000", 1_000_000),
     ("REQUEST_DEADLINE_SECONDS", "900", 900),
     ("LOG_RETENTION_DAYS", "30", 30),
+    ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
+    ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o.fifo", "http://127.0.0.1:5000/1/o.fifo"),
     ("WEB_CONCURRENCY", "1", 1),
     ("WEB_THREADS", "64", 64),
 ]
@@ -227,6 +230,10 @@ REFUSED: list[tuple[str, str]] = [
         )
     ),
     *(
+        ("OUTBOX_QUEUE_URL", raw)
+        for raw in (CANARY, f"sqs://{CANARY}/1/o", f"https://{CANARY}.example", f"https://u:{CANARY}@host/1/o")
+    ),
+    *(
         ("CORS_ORIGINS", raw)
         for raw in (
             CANARY,
@@ -309,6 +316,7 @@ ON_LAMBDA = {
     "DATABASE_URL": f"mongodb://u:{CANARY}@host/db",
     "OPENAI_API_KEY": f"sk-{CANARY}",
     "JWT_SECRETS": f"k:{SECRET}",
+    "OUTBOX_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/outbox",
 }
 NO_FALLBACK = {
     "no database": ({"DATABASE_URL": ""}, "DATABASE_URL"),
@@ -316,6 +324,7 @@ NO_FALLBACK = {
     "no model": ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     "no secrets": ({"JWT_SECRETS": ""}, "JWT_SECRETS"),
     "blank secrets": ({"JWT_SECRETS": " , "}, "JWT_SECRETS"),
+    "no queue": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
 }
 
 
