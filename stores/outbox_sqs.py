@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from records import Completion
-from storage import Storage
+from storage import Storage, StorageError
 
 from .outbox import Applied, Held, Outbox, OutboxError, Settled, encode, settle
 
@@ -53,6 +53,11 @@ class SqsOutbox(Outbox):
     def apply(self, storage: Storage, *, again: bool = False) -> Applied:
         """What is refused comes back by itself once its visibility timeout is over, `again` or not."""
         tally, seen = Applied(), set[str]()
+        try:
+            # Each delivery counts: an outage must not bring what waits into the dead-letter queue.
+            storage.ping()
+        except StorageError:
+            return tally
         while messages := self._receive():
             outcomes = self._settle({message["MessageId"]: message["Body"] for message in messages}, storage)
             done = [message for message in messages if not _is_left(outcomes[message["MessageId"]])]
