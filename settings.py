@@ -30,10 +30,6 @@ class SettingsError(Exception):
         self.name = name
 
 
-def _text(raw: str) -> str:
-    return raw
-
-
 def _api_key(raw: str) -> str | None:
     if raw and not re.fullmatch(r"[\x21-\x7e]+", raw):
         raise ValueError("must be visible ASCII characters, without spaces")
@@ -127,11 +123,11 @@ class Settings:
     data_dir: Path = _setting(Path, "./data")
     openai_api_key: str | None = _setting(_api_key, secret=True)
     openai_base_url: str | None = _setting(_base_url)
-    openai_model: str = _setting(_text, "gpt-4.1")
+    openai_model: str = _setting(str, "gpt-4.1")
     openai_models: tuple[str, ...] = _setting(_list)
     jwt_secrets: Mapping[str, str] = _setting(_jwt_secrets, secret=True)
-    jwt_issuer: str = _setting(_text, "klamala")
-    jwt_audience: str = _setting(_text, "klamala")
+    jwt_issuer: str = _setting(str, "klamala")
+    jwt_audience: str = _setting(str, "klamala")
     token_ttl_seconds: int = _setting(_integer(1, MAX_TOKEN_TTL_SECONDS), "3600")
     cors_origins: tuple[str, ...] = _setting(_origins)
     max_prompt_chars: int = _setting(_integer(1, MAX_BODY_BYTES_LIMIT), "100000")
