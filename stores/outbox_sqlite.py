@@ -117,6 +117,8 @@ class SqliteOutbox(Outbox):
                 # EXTRA is FULL, and the folder's entry of the rollback journal is on the disk too
                 # (https://www.sqlite.org/pragma.html#pragma_synchronous).
                 connection.execute("PRAGMA synchronous=EXTRA").close()
+                # What is deleted is overwritten: the file outlives its entries, and they are somebody's texts.
+                connection.execute("PRAGMA secure_delete=ON").close()
                 connection.execute(_TABLE).close()
                 yield connection
         except (sqlite3.Error, OSError) as error:

@@ -9,11 +9,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC
+from functools import partial
+from math import inf
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,15 +28,17 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from app import create_app
+from calls.ledger import Ledger
 from records import Completion, Record, Status, utc_now
+from refinery.deadline import Deadline
 from refinery.engines import EngineError, UnusableAnswer, UpstreamUnavailable
-from storage import RecordRejected, Storage, StorageError, StorageUnavailable
+from storage import RecordRejected, Storage, StorageError, StorageUnavailable, open_storage
 from stores.courier import Courier
 from stores.outbox import Applied, Held, OutboxError, database_id, decode, encode
 from stores.outbox_sqlite import BUSY_SECONDS, SqliteOutbox
 from stores.sql import SqlStorage
 from stores.sqlite import SqliteDatabase
-from stores.within import within
+from stores.within import seconds_left, within
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.stores import BOUND, OWNER, ROOT, Clock, completion, ids, pending, race, sqlite_url, stored
 
@@ -52,11 +57,13 @@ class Faulty(SqlStorage):
         self.failure: StorageError | None = None
         self.failures: dict[str, StorageError] = {}
         self.offered: list[str] = []
+        self.seconds = 0.0
         self.completed = Event()
         self.failed = Event()
 
     def finish(self, record_id: str, completion: Completion) -> bool:
         self.offered.append(record_id)
+        self.seconds = seconds_left(inf)
         failure = self.failures.get(record_id, self.failure)
         if failure is not None:
             self.failed.set()
@@ -183,6 +190,17 @@ def test_an_entry_is_applied_once(store: Faulty, outbox: SqliteOutbox) -> None:
     assert store.offered == [record.id]
 
 
+def test_nothing_of_an_entry_stays_in_the_file(store: Faulty, outbox: SqliteOutbox, path: Path) -> None:
+    """Once a completion is applied, the file holds none of its bytes."""
+    (record,) = waiting(store, outbox, 1, response=CANARY * 1000)
+    with closing(sqlite3.connect(path)) as file:
+        (body,) = file.execute("SELECT body FROM entries").fetchone()
+    assert body in path.read_bytes()
+    assert outbox.apply(store) == Applied(applied=1)
+    assert body[:16] not in path.read_bytes()
+    assert record.id.encode() not in path.read_bytes()
+
+
 def test_an_entry_put_twice_completes_its_record_once(store: Faulty, outbox: SqliteOutbox) -> None:
     """A second entry for the same record changes nothing."""
     (record,) = waiting(store, outbox, 1)
@@ -194,7 +212,7 @@ def test_threads_apply_each_entry_once(store: Faulty, path: Path) -> None:
     """Of workers that are at it together each entry completes its record once, and none fails."""
     records = waiting(store, SqliteOutbox(path, "this store"), 40)
     workers = [SqliteOutbox(path, "this store") for _ in range(4)]
-    tallies = race([lambda worker=worker: worker.apply(store) for worker in workers])
+    tallies = race([partial(worker.apply, store) for worker in workers])
     assert sum(tally.applied for tally in tallies) == 40
     assert {stored(store, record).status for record in records} == {Status.SUCCEEDED}
     assert workers[0].held() == Held()
@@ -216,7 +234,7 @@ def test_processes_apply_each_entry_once(store: Faulty, outbox: SqliteOutbox, pa
     waiting(store, outbox, 40)
     command = [sys.executable, "-c", _WORKER, str(path), sqlite_url(tmp_path / "store.sqlite3")]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]
+    workers: list[Any] = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]
     for worker in workers:
         assert worker.stdout.readline() == "\n"
     for worker in workers:
@@ -228,14 +246,14 @@ def test_processes_apply_each_entry_once(store: Faulty, outbox: SqliteOutbox, pa
 
 
 def test_threads_put_at_once(store: Faulty, path: Path) -> None:
-    """Every entry of a process full of failing calls is kept, in the time of the smallest reserve that is usual."""
+    """Every entry of two processes full of failing calls is kept."""
     outboxes = [SqliteOutbox(path, "this store") for _ in range(2)]
 
     def put(outbox: SqliteOutbox) -> None:
         with within(BUSY_SECONDS):
             outbox.put("id", completion(utc_now()))
 
-    race([lambda place=place: put(outboxes[place % 2]) for place in range(32)])
+    race([partial(put, outboxes[place % 2]) for place in range(32)])
     assert outboxes[0].held() == Held(waiting=32)
 
 
@@ -612,6 +630,48 @@ def test_the_log_says_what_waits_and_not_what_it_says(
     assert (put["record_id"], put["request_id"]) == (answer.get_json()["id"], answer.headers["X-Request-Id"])
     assert (applied["level"], applied["message"], applied["applied"]) == ("warning", "outbox applied", 1)
     assert CANARY not in printed
+
+
+# In time.
+
+
+class Watch(SqliteOutbox):
+    """An outbox that notes how much time it has for a put."""
+
+    seconds = 0.0
+
+    def put(self, record_id: str, completion: Completion) -> None:
+        self.seconds = seconds_left(inf)
+        super().put(record_id, completion)
+
+
+@pytest.mark.parametrize(("remaining", "to_store", "to_outbox"), [(20, 19, 20), (2, 1, 2), (1.5, 1, 1.5), (0, 1, 1)])
+def test_storage_and_outbox_share_what_is_left(
+    store: Faulty, path: Path, remaining: float, to_store: float, to_outbox: float
+) -> None:
+    """The storage gets the time to the deadline less the outbox's second, the outbox what is left; one at least."""
+    outbox = Watch(path, "this store")
+    store.failure = DOWN
+    Ledger(store, outbox, None, 2.0).finish(begun(store), completion(utc_now()), Deadline(remaining, lambda: 0.0))
+    assert (round(store.seconds, 1), round(outbox.seconds, 1)) == (to_store, to_outbox)
+
+
+def test_a_call_without_a_courier_is_kept(store: Faulty, outbox: SqliteOutbox) -> None:
+    """Where another process applies the outbox, as on AWS Lambda, the completion is put and no thread is started."""
+    store.failure = DOWN
+    before = threading.active_count()
+    Ledger(store, outbox, None, 2.0).finish(begun(store), completion(utc_now()), Deadline.after(5))
+    assert (outbox.held(), threading.active_count()) == (Held(waiting=1), before)
+
+
+@pytest.mark.parametrize("kind", ["mongodb", "postgresql"])
+def test_a_silent_server_takes_no_more_than_the_caller_has(silent_port: int, kind: str) -> None:
+    """A store is given up when the caller's time is over, long before its own five seconds are."""
+    with closing(open_storage(f"{kind}://127.0.0.1:{silent_port}/x", create=False)) as silent:
+        started = time.monotonic()
+        with within(0.2), pytest.raises(StorageUnavailable):
+            silent.finish("id", completion(utc_now()))
+        assert time.monotonic() - started < 4
 
 
 # The command.

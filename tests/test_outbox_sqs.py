@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 from app import create_app
 from records import Record, Status, utc_now
 from storage import Storage, open_storage
-from stores.outbox import Applied, OutboxError, encode
+from stores.outbox import Applied, OutboxError, database_id, encode
 from stores.outbox_sqs import MAX_MESSAGE_BYTES, SqsOutbox
 from stores.within import within
 from tests.harness import Harness, ScriptedEngine, settings_in
@@ -268,6 +268,24 @@ def test_the_courier_empties_the_queue(service: Harness, store: Faulty) -> None:
     assert service.refine(token, {"prompt": "p"}).status_code == 200
     store.failure = None
     assert store.completed.wait(BOUND)
+
+
+def test_on_lambda_the_queue_s_worker_applies(tmp_path: Path, sqs: Any, queue: str, store: Faulty) -> None:
+    """There the completion is sent, no thread is there to bring it, and the event completes the record."""
+    on_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "f", "DATABASE_URL": "mongodb://host/db", "OPENAI_API_KEY": "sk-x"}
+    settings = settings_in(tmp_path, OUTBOX_QUEUE_URL=queue, **on_lambda)
+    engine = ScriptedEngine(["better"])
+    app = create_app(settings, storage=store, engine=engine)
+    service = Harness(app, settings, store, engine)
+    token = service.token()
+    store.failure = DOWN
+    answer = service.refine(token, {"prompt": "p"}, Idempotency_Key="k")
+    assert answer.status_code == 200
+    assert "courier" not in app.extensions
+    store.failure = None
+    worker = SqsOutbox(queue, database_id("mongodb://host/db"))
+    assert worker.apply_records(store, delivered(sqs, queue)) == []
+    assert service.get(f"/refine/{answer.get_json()['id']}", token).data == answer.data
 
 
 def test_a_queue_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import requests
 
+from records import Selection, Status
 from scripts.service import ROOT, Service
+from storage import open_storage
 from tests import upstream as fake
 from tests.e2e.test_service import Caller, environment
 from tests.stores import POSTGRESQL_BINARIES, NxServer, PgServer
@@ -148,13 +150,14 @@ def test_an_answer_outlives_the_storage(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", OUTAGES, indirect=True)
 def test_an_answer_outlives_the_service_too(scene: Scene) -> None:
-    """Every process of the service is killed before it could apply the outbox: the next one does, unaided."""
+    """Every process of the service is killed before it could apply the outbox: the next one does, unasked."""
     with scene.service() as service:
         caller = scene.caller(service)
         body = scene.answer_during_the_outage(caller)
         kill(service)
     scene.outage.end()
-    with scene.service() as service:
+    with scene.service() as service, closing(open_storage(scene.outage.url)) as storage:
+        until(lambda: storage.page(Selection(), 1)[0].status is Status.SUCCEEDED)
         caller.url = service.url
         scene.assert_completed(caller, body)
 
