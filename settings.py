@@ -79,8 +79,9 @@ def _base_url(raw: str) -> str | None:
 
 
 def _queue_url(raw: str) -> str | None:
-    if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9./_-]+", raw):
-        raise ValueError("must be the URL of an SQS queue, such as https://sqs.eu-central-1.amazonaws.com/1234/outbox")
+    if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/_-]+", raw):
+        # A FIFO queue, whose name ends in `.fifo`, would need an order that completions do not have.
+        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/outbox")
     return raw or None
 
 

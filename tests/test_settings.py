@@ -117,7 +117,7 @@ PARSED: list[tuple[str, str, Any]] = [
     ("REQUEST_DEADLINE_SECONDS", "900", 900),
     ("LOG_RETENTION_DAYS", "30", 30),
     ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
-    ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o.fifo", "http://127.0.0.1:5000/1/o.fifo"),
+    ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o", "http://127.0.0.1:5000/1/o"),
     ("WEB_CONCURRENCY", "1", 1),
     ("WEB_THREADS", "64", 64),
 ]
@@ -231,7 +231,13 @@ REFUSED: list[tuple[str, str]] = [
     ),
     *(
         ("OUTBOX_QUEUE_URL", raw)
-        for raw in (CANARY, f"sqs://{CANARY}/1/o", f"https://{CANARY}.example", f"https://u:{CANARY}@host/1/o")
+        for raw in (
+            CANARY,
+            f"sqs://{CANARY}/1/o",
+            f"https://{CANARY}.example",
+            f"https://u:{CANARY}@host/1/o",
+            f"https://host/1/{CANARY}.fifo",
+        )
     ),
     *(
         ("CORS_ORIGINS", raw)
