@@ -23,6 +23,7 @@ from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
 from calls.ledger import Ledger, storage_reserve
+from calls.limits import Limits
 from calls.refinements import Refinements
 from refinery.engines import Engine
 from refinery.opening import open_engine
@@ -42,11 +43,7 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app(
-    settings: Settings | None = None,
-    *,
-    storage: Storage | None = None,
-    engine: Engine | None = None,
-    outbox: Outbox | None = None,
+    settings: Settings | None = None, *, storage: Storage | None = None, engine: Engine | None = None
 ) -> Flask:
     """Build the service from the environment, or from what a test hands over.
 
@@ -56,7 +53,7 @@ def create_app(
     try:
         settings = settings or load_settings()
         storage = storage or _open_storage(settings)
-        outbox = outbox or _open_outbox(settings)
+        outbox = _open_outbox(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
     _prepare(storage)
@@ -70,23 +67,21 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
-    # On Lambda a process stands still between requests: there the queue's worker applies the outbox.
-    courier = None if settings.on_lambda else Courier(outbox, storage)
-    ledger = Ledger(storage, outbox, courier, storage_reserve(settings))
-    refinements = Refinements(settings, ledger, refiner)
+    ledger = Ledger(storage, outbox, _courier(app, settings, storage, outbox), storage_reserve(settings))
+    limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
+    refinements = Refinements(settings, ledger, refiner, limits)
+    generations = Generations(settings, ledger, refiner.engine, limits)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
-    app.register_blueprint(refine_blueprint(settings, guard, refinements))
-    app.register_blueprint(generate_blueprint(settings, guard, Generations(settings, ledger, refiner.engine)))
-    app.register_blueprint(log_request_blueprint(settings, guard, storage))
+    app.register_blueprint(refine_blueprint(settings, guard, limits, refinements))
+    app.register_blueprint(generate_blueprint(settings, guard, limits, generations))
+    app.register_blueprint(log_request_blueprint(settings, guard, limits, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
-    cli.install(app, settings, storage, outbox, policy, refinements)
-    if courier is not None:
-        app.extensions["courier"] = courier
-        _start_if_needed(app, courier, outbox)
+    # The operator's own refinements are not limited.
+    cli.install(app, settings, storage, outbox, policy, Refinements(settings, ledger, refiner, Limits(storage)))
     return app
 
 
@@ -104,17 +99,23 @@ def _open_outbox(settings: Settings) -> Outbox:
         raise SettingsError("OUTBOX_QUEUE_URL", str(error)) from error
 
 
-def _start_if_needed(app: Flask, courier: Courier, outbox: Outbox) -> None:
-    """Have the courier look, at the first request of a process, after what an earlier process left behind.
+def _courier(app: Flask, settings: Settings, storage: Storage, outbox: Outbox) -> Courier | None:
+    """Who applies the outbox; at the first request of a process it looks after what an earlier one left behind.
 
-    gunicorn starts it in each worker anyway. A command serves no request: it leaves that to the service.
+    gunicorn starts it in each worker anyway. A command serves no request: it leaves that to the service. On Lambda a
+    process stands still between requests, and the queue's worker applies the outbox.
     """
+    if settings.on_lambda:
+        return None
+    courier = app.extensions["courier"] = Courier(outbox, storage)
     first = iter([True])
 
     @app.before_request
     def start() -> None:
         if next(first, False) and _holds_some(outbox):
             courier.start()
+
+    return courier
 
 
 def _holds_some(outbox: Outbox) -> bool:

@@ -1,21 +1,43 @@
-"""What every request passes, whatever its route: id, deadline, security headers, CORS, and its line in the log."""
+"""What every request passes, whatever its route: id, deadline, security headers, CORS, and its line in the log.
+
+And what the limited ones pass beside it: the count of requests.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
-from auth import current_identity
+from auth import Identity, current_identity
 from calls.audit import Arrival
+from calls.limits import REQUESTS, TOKENS, Limits
+from counters import Count
 from settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_EXPOSED_HEADERS = ("X-Request-Id", "Location", "Retry-After", "Idempotent-Replayed")
+# By what they count. Named and written as OpenAI's, which client libraries know
+# (https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers).
+LIMIT_HEADERS = {
+    unit: (f"x-ratelimit-limit-{unit}", f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")
+    for unit in (REQUESTS, TOKENS)
+}
+_EXPOSED_HEADERS = (
+    "X-Request-Id",
+    "Location",
+    "Retry-After",
+    "Idempotent-Replayed",
+    *(name for names in LIMIT_HEADERS.values() for name in names),
+)
+_COUNTED = "counted"
+LimitedView = Callable[[Identity], Response]
 
 _log = logging.getLogger("klamala.access")
 
@@ -36,6 +58,8 @@ def install(app: Flask, settings: Settings) -> None:
         # A static file says that it is one: it alone may be kept by everybody.
         if not response.cache_control.public:
             response.headers["Cache-Control"] = "no-store"
+        for unit, count in arrival().counts.items():
+            response.headers.update(zip(LIMIT_HEADERS[unit], _shown(count), strict=True))
         _log.info("request", extra={"fields": _access_fields(response)})
         return response
 
@@ -78,3 +102,38 @@ def arrival() -> Arrival:
     """The coming in of the request at hand."""
     current: Arrival = g.arrival
     return current
+
+
+def limited(limits: Limits, *, with_tokens: bool = False) -> Callable[[LimitedView], LimitedView]:
+    """Count each request that the guard let in, whatever becomes of it, before its body is read.
+
+    `with_tokens` says that the work behind the view keeps to the token budget. Without a limit the view stays as it is.
+    """
+    counted = limits.counted(with_tokens=with_tokens)
+
+    def decorate(view: LimitedView) -> LimitedView:
+        @wraps(view)
+        def counting(caller: Identity) -> Response:
+            limits.count_request(caller.owner, arrival())
+            return view(caller)
+
+        vars(counting)[_COUNTED] = counted
+        return counting if counted else view
+
+    return decorate
+
+
+def counted_by(view: Callable[..., Any]) -> tuple[str, ...]:
+    """What is counted of a request to this view: some of `requests` and `tokens`."""
+    counted: tuple[str, ...] = vars(view).get(_COUNTED, ())
+    return counted
+
+
+def _shown(count: Count) -> tuple[str, str, str]:
+    return str(count.quota.limit), str(count.remaining), _duration(math.ceil(count.seconds_left))
+
+
+def _duration(seconds: int) -> str:
+    """As Go writes it: `1s`, `6m0s`, `23h59m59s` (https://pkg.go.dev/time#Duration.String)."""
+    minutes, hours = seconds // 60, seconds // 3600
+    return (f"{hours}h" if hours else "") + (f"{minutes % 60}m" if minutes else "") + f"{seconds % 60}s"

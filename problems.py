@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import auth
 import clients
+import counters
 import storage
 from refinery import engines
 
@@ -122,6 +123,8 @@ _TABLE: dict[type[Exception], Problem] = {
     UnsupportedMediaType: Problem("unsupported-media-type", 415, "Unsupported media type"),
     InvalidFields: Problem("invalid-request", 422, "Invalid request"),
     IdempotencyKeyReused: Problem("idempotency-key-reused", 422, "Idempotency key reused"),
+    counters.RateLimited: Problem("rate-limited", 429, "Rate limited"),
+    counters.BudgetExhausted: Problem("budget-exhausted", 429, "Budget exhausted"),
     engines.UpstreamRejected: Problem("upstream-rejected", 502, "Upstream rejected the request"),
     engines.UnusableAnswer: Problem("unusable-answer", 502, "Unusable answer"),
     engines.ModelRefused: Problem("model-refused", 502, "Model refused"),
@@ -171,7 +174,7 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
         return {"WWW-Authenticate": _challenge(error)}
     if isinstance(error, clients.InvalidClient):
         return {"WWW-Authenticate": 'Basic realm="klamala", charset="UTF-8"'}
-    if status == 503 or isinstance(error, CallInProgress):
+    if status in (429, 503) or isinstance(error, CallInProgress):
         wait = getattr(error, "retry_after", None)
         return {"Retry-After": str(max(1, math.ceil(RETRY_AFTER_SECONDS if wait is None else wait)))}
     return {}

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from rates import Rate, parse_rate
+
 DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite", "postgresql", "postgres")
 MIN_SECRET_BYTES = 32
 MAX_TOKEN_TTL_SECONDS = 86_400
@@ -109,8 +111,8 @@ def _jwt_secrets(raw: str) -> dict[str, str]:
     return pairs
 
 
-def _setting(parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
-    return field(repr=not secret, metadata={"parse": parse, "default": default})
+def _setting(parse: Callable[[str], Any], default: str = "", *, secret: bool = False, empty: bool = False) -> Any:
+    return field(repr=not secret, metadata={"parse": parse, "default": default, "empty": empty})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,8 @@ class Settings:
     max_body_bytes: int = _setting(_integer(1024, MAX_BODY_BYTES_LIMIT), str(1024 * 1024))
     max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
+    rate_limit: Rate | None = _setting(parse_rate, "60/minute", empty=True)
+    daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     outbox_queue_url: str | None = _setting(_queue_url)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
@@ -148,7 +152,7 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read and check every setting; an empty variable counts as not set.
+    """Read and check every setting; an empty variable counts as not set, but for those to which empty means none.
 
     Without `environ`, the process's environment over the working folder's `.env`.
 
@@ -173,7 +177,9 @@ def _environment() -> Mapping[str, str]:
 
 def _parse(item: Field[Any], source: Mapping[str, str]) -> Any:
     name = item.name.upper()
-    raw = source.get(name, "").strip() or item.metadata["default"]
+    raw = source.get(name, "").strip()
+    if not raw and not (item.metadata["empty"] and name in source):
+        raw = item.metadata["default"]
     if any("\ud800" <= character <= "\udfff" for character in raw):
         raise SettingsError(name, "is not text in UTF-8")
     try:
@@ -194,10 +200,9 @@ def _refuse_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("DATABASE_URL", "must name a database server on AWS Lambda, whose disk is not kept")
     if values["openai_api_key"] is None and values["openai_base_url"] is None:
         raise SettingsError("OPENAI_API_KEY", "must be set on AWS Lambda (or OPENAI_BASE_URL)")
-    if not values["jwt_secrets"]:
-        raise SettingsError("JWT_SECRETS", "must be set on AWS Lambda")
-    if values["outbox_queue_url"] is None:
-        raise SettingsError("OUTBOX_QUEUE_URL", "must be set on AWS Lambda, whose disk is not kept")
+    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL"):
+        if not values[name.lower()]:
+            raise SettingsError(name, "must be set on AWS Lambda")
     return values
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from counters import Counters
 from records import Client, Completion, DailyUsage, Owner, Position, Record, Selection, Status, Swept, utc_now
 
 _CLAIM_ROUNDS = 8
@@ -33,7 +34,9 @@ class DuplicateKey(StorageError):
 
 
 class Storage(ABC):
-    """A place for audit records and clients. Every method may raise `StorageUnavailable`."""
+    """A place for audit records, clients and counters. Every method may raise `StorageUnavailable`."""
+
+    counters: Counters
 
     def __init__(self, clock: Callable[[], datetime], *, create: bool) -> None:
         self._clock = clock
@@ -80,6 +83,11 @@ class Storage(ABC):
                 free(holder.id, now)
         raise StorageUnavailable("the idempotency key changed hands too often")
 
+    def holder(self, record: Record) -> Record | None:
+        """The record that holds this one's idempotency key now, if it has one and another holds it."""
+        held = self._holder_of_key(record) if record.idempotency_key is not None else None
+        return held if held is not None and held.holds_its_key(self._clock()) else None
+
     def read(self, record_id: str, owner: Owner | Selection) -> Record | None:
         """One of the owner's records; a pending one past its deadline is closed as `abandoned` first.
 
@@ -112,7 +120,11 @@ class Storage(ABC):
             after = batch[-1].position
 
     def sweep(self) -> Swept:
-        """Close every call that is past its deadline, and delete every record at the end of its retention."""
+        """Close every call that is past its deadline, and delete every record at the end of its retention.
+
+        Counters that have ended go too, and are not counted.
+        """
+        self.counters.delete_expired()
         return Swept(abandoned=self.abandon_overdue(), expired=self.delete_expired())
 
     @abstractmethod

@@ -8,7 +8,8 @@ from flask import Blueprint, Response
 
 from auth import Guard, Identity
 from calls.generations import Generations, as_answer
-from edge import arrival
+from calls.limits import Limits
+from edge import arrival, limited
 from openapi.operation import Operation, describes
 from problems import CallInProgress
 from refinery.engines import EngineError
@@ -19,7 +20,7 @@ from .answers import answer, replayable
 from .parsing import idempotency_key, parse_body
 
 
-def generate_blueprint(settings: Settings, guard: Guard, generations: Generations) -> Blueprint:
+def generate_blueprint(settings: Settings, guard: Guard, limits: Limits, generations: Generations) -> Blueprint:
     """The route under its two names, on these collaborators."""
     blueprint = Blueprint("generate", __name__)
 
@@ -36,13 +37,15 @@ def generate_blueprint(settings: Settings, guard: Guard, generations: Generation
 
     @blueprint.post("/generate")
     @guard.token_required("generate")
+    @limited(limits, with_tokens=True)
     @describes(operation)
     def generate(caller: Identity) -> Response:
         return create(caller)
 
     @blueprint.post("/secure-generate")
     @guard.token_required("generate")
-    @describes(replace(operation, id="secureGenerateText", summary="The same as `/generate`, under its first name"))
+    @limited(limits, with_tokens=True)
+    @describes(replace(operation, id="secureGenerateText", summary="Get a text from a prompt, under the first name"))
     def secure_generate(caller: Identity) -> Response:
         return create(caller)
 

@@ -10,7 +10,8 @@ from flask import Blueprint, Response, url_for
 
 from auth import Guard, Identity
 from calls.audit import Asked, claimed, expiry
-from edge import arrival
+from calls.limits import Limits
+from edge import arrival, limited
 from openapi.operation import Operation, describes
 from problems import InvalidFields, NotFound
 from records import REPORTED, Kind, Record, Selection, Status, new_id
@@ -29,25 +30,39 @@ MAX_AHEAD = timedelta(minutes=5)
 
 _RECORD_ID = re.compile(RECORD_ID)
 
+LIST = Operation(
+    id="listRecords",
+    summary="Read the audit log",
+    text="The caller's own records, newest first, in pages. Paging neither skips nor repeats a record that was there "
+    "when it began. With the scope `log:read:all` the records of all of the client's users.",
+    query=schema.LogQuery,
+    answers={200: schema.LogPage},
+    links={"listRecords": {"cursor": "$response.body#/next_cursor"}},
+)
+READ = Operation(id="getRecord", summary="Read one record", answers={200: schema.LogRecord})
 
-def log_request_blueprint(settings: Settings, guard: Guard, storage: Storage) -> Blueprint:
+
+def _report(body: type[schema.LogEntry]) -> Operation:
+    return Operation(
+        id="logRequest",
+        summary="Report a call that was made elsewhere",
+        body=body,
+        idempotent=True,
+        answers={201: schema.Logged},
+        headers={201: ("Location",)},
+        links={"getRecord": {"record_id": "$response.body#/id"}},
+    )
+
+
+def log_request_blueprint(settings: Settings, guard: Guard, limits: Limits, storage: Storage) -> Blueprint:
     """The routes, on these collaborators."""
     blueprint = Blueprint("log_request", __name__)
     entry_model = schema.log_entry(settings.max_prompt_chars)
 
     @blueprint.post("/log-request")
     @guard.token_required("log:write")
-    @describes(
-        Operation(
-            id="logRequest",
-            summary="Report a call that was made elsewhere",
-            body=entry_model,
-            idempotent=True,
-            answers={201: schema.Logged},
-            headers={201: ("Location",)},
-            links={"getRecord": {"record_id": "$response.body#/id"}},
-        )
-    )
+    @limited(limits)
+    @describes(_report(entry_model))
     def log_request(caller: Identity) -> Response:
         entry = parse_body(entry_model, settings.max_body_bytes)
         asked = Asked(caller.owner, arrival(), idempotency_key(), entry.model_dump(mode="json", exclude_none=True))
@@ -58,17 +73,7 @@ def log_request_blueprint(settings: Settings, guard: Guard, storage: Storage) ->
 
     @blueprint.get("/log-request")
     @guard.token_required("log:read")
-    @describes(
-        Operation(
-            id="listRecords",
-            summary="Read the audit log",
-            text="The caller's own records, newest first, in pages. Paging neither skips nor repeats a record that was "
-            "there when it began. With the scope `log:read:all` the records of all of the client's users.",
-            query=schema.LogQuery,
-            answers={200: schema.LogPage},
-            links={"listRecords": {"cursor": "$response.body#/next_cursor"}},
-        )
-    )
+    @describes(LIST)
     def records(caller: Identity) -> Response:
         query = parse_query(schema.LogQuery)
         after = position_in(query.cursor) if query.cursor is not None else None
@@ -79,7 +84,7 @@ def log_request_blueprint(settings: Settings, guard: Guard, storage: Storage) ->
 
     @blueprint.get("/log-request/<record_id>")
     @guard.token_required("log:read")
-    @describes(Operation(id="getRecord", summary="Read one record", answers={200: schema.LogRecord}))
+    @describes(READ)
     def record(caller: Identity, record_id: str) -> Response:
         refuse_query()
         found = storage.read(record_id, caller.readable) if _RECORD_ID.fullmatch(record_id) else None

@@ -9,13 +9,14 @@ from flask import Blueprint, Response
 
 from auth import Guard, Identity
 from calls.audit import seconds_until
+from calls.limits import Limits
 from calls.refinements import Refinements, as_answer
-from edge import arrival
+from edge import arrival, limited
 from openapi.operation import Operation, describes
 from problems import CallInProgress
 from records import Owner, Status
 from refinery.engines import ModelRefused, ModelTimeout, UnusableAnswer, UpstreamRejected, UpstreamUnavailable
-from schemas.refine import Refinement
+from schemas.refine import Refinement, RefineRequest
 from settings import Settings
 
 from .answers import answer, replayable
@@ -24,32 +25,45 @@ from .parsing import idempotency_key, parse_body, refuse_query
 # Rules refine too, so that `NoModel` cannot happen here.
 _MODEL_ERRORS = (UpstreamRejected, UnusableAnswer, ModelRefused, UpstreamUnavailable, ModelTimeout)
 
+READ = Operation(
+    id="getRefinement",
+    summary="Read a refinement",
+    text="One of the caller's own, whatever its status.",
+    answers={200: Refinement},
+    headers={200: ("Retry-After.pending",)},
+)
 
-def refine_blueprint(settings: Settings, guard: Guard, refinements: Refinements) -> Blueprint:
-    """The routes, on these collaborators."""
-    blueprint = Blueprint("refine", __name__)
 
-    operation = Operation(
+def _create(body: type[RefineRequest]) -> Operation:
+    return Operation(
         id="createRefinement",
         summary="Refine a prompt",
         text="Takes a draft, or the `parent_id` of an earlier refinement to go on from, and returns a better prompt "
         "with each change explained.",
-        body=refinements.request_model,
+        body=body,
         idempotent=True,
         answers={200: Refinement},
         raises=(*_MODEL_ERRORS, CallInProgress),
         links={"getRefinement": {"record_id": "$response.body#/id"}},
     )
 
+
+def refine_blueprint(settings: Settings, guard: Guard, limits: Limits, refinements: Refinements) -> Blueprint:
+    """The routes, on these collaborators."""
+    blueprint = Blueprint("refine", __name__)
+    operation = _create(refinements.request_model)
+
     @blueprint.post("/refine")
     @guard.token_required("refine")
+    @limited(limits, with_tokens=True)
     @describes(operation)
     def refine(caller: Identity) -> Response:
         return create(caller.owner)
 
     @blueprint.post("/refine-prompt")
     @guard.token_or_key_required("refine")
-    @describes(replace(operation, id="refinePrompt", summary="The same as `/refine`, also with an API key"))
+    @limited(limits, with_tokens=True)
+    @describes(replace(operation, id="refinePrompt", summary="Refine a prompt, also with an API key"))
     def refine_prompt(caller: Identity) -> Response:
         return create(caller.owner)
 
@@ -60,15 +74,7 @@ def refine_blueprint(settings: Settings, guard: Guard, refinements: Refinements)
 
     @blueprint.get("/refine/<record_id>")
     @guard.token_required("refine")
-    @describes(
-        Operation(
-            id="getRefinement",
-            summary="Read a refinement",
-            text="One of the caller's own, whatever its status.",
-            answers={200: Refinement},
-            headers={200: ("Retry-After.pending",)},
-        )
-    )
+    @describes(READ)
     def refinement(caller: Identity, record_id: str) -> Response:
         refuse_query()
         record = refinements.find(record_id, caller.owner)

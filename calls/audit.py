@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from counters import Count
 from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, problem_for
 from records import OBSERVED, Completion, Kind, Owner, Record, Status, new_id, utc_now
 from refinery.deadline import Deadline
@@ -27,7 +28,8 @@ _RETRYABLE = {503, 504}
 class Arrival:
     """The coming in of one request: its id, its moment on both clocks, its deadline, and what the log shall say of it.
 
-    `notes` never holds a prompt, a response, a token or a secret.
+    `notes` never holds a prompt, a response, a token or a secret. `counts` is what is left of the caller's quotas, by
+    what they count.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class Arrival:
     started: float
     deadline: Deadline
     notes: dict[str, object] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
 
     @classmethod
     def now(cls, request_id: str, deadline_seconds: float) -> Arrival:

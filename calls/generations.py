@@ -9,15 +9,17 @@ from settings import Settings
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
 from .ledger import Ledger
+from .limits import Limits, tokens_in
 
 
 class Generations:
     """Asks the model with a caller's prompt as it is."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, engine: Engine) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, engine: Engine, limits: Limits) -> None:
         self._settings = settings
         self._ledger = ledger
         self._engine = engine
+        self._limits = limits
         self.request_model = schema.generate_request(
             settings.max_prompt_chars, settings.max_output_tokens, settings.openai_models
         )
@@ -27,7 +29,7 @@ class Generations:
     ) -> tuple[Record, bool]:
         """Generate. Returns the completed record, and whether it is an earlier one with the same idempotency key.
 
-        Raises: `EngineError`, and as `audited`.
+        Raises: `BudgetExhausted`, `EngineError`, and as `audited`.
         """
         pending = pending_record(
             self._settings,
@@ -38,7 +40,12 @@ class Generations:
             model=self._engine.model_for(body.model or self._settings.openai_model),
             engine=self._engine.name,
         )
-        return audited(self._ledger, pending, arrival, lambda: self._generate(pending, arrival))
+        return self._limits.within_budget(
+            pending,
+            tokens_in(body.prompt) + body.max_length,
+            arrival,
+            lambda: audited(self._ledger, pending, arrival, lambda: self._generate(pending, arrival)),
+        )
 
     def _generate(self, pending: Record, arrival: Arrival) -> Completion:
         generation = self._engine.generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,12 @@ from settings import Settings
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
 from .ledger import Ledger
+from .limits import Limits, tokens_in
+
+# Tokens of a call beside the draft: the strategy's instructions, the form of the answer, and what explains it.
+_FRAME_TOKENS = 1000
+# A refined prompt is longer than its draft.
+_GROWTH = 1.5
 
 _RECORD_ID = re.compile(RECORD_ID)
 
@@ -24,10 +31,11 @@ _RECORD_ID = re.compile(RECORD_ID)
 class Refinements:
     """Makes refinements and finds them again."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, refiner: Refiner) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, refiner: Refiner, limits: Limits) -> None:
         self._settings = settings
         self._ledger = ledger
         self._refiner = refiner
+        self._limits = limits
         self.request_model = schema.refine_request(
             settings.max_prompt_chars, settings.openai_models, refiner.strategies
         )
@@ -37,7 +45,7 @@ class Refinements:
     ) -> tuple[Record, bool]:
         """Refine. Returns the completed record, and whether it is an earlier one with the same idempotency key.
 
-        Raises: `InvalidFields`, `EngineError`, and as `audited`.
+        Raises: `InvalidFields`, `BudgetExhausted`, `EngineError`, and as `audited`.
         """
         engine = self._refiner.engine
         pending = pending_record(
@@ -53,7 +61,12 @@ class Refinements:
             model=engine.model_for(body.model or self._settings.openai_model),
             engine=engine.name,
         )
-        return audited(self._ledger, pending, arrival, lambda: self._refine(pending, arrival))
+        return self._limits.within_budget(
+            pending,
+            _FRAME_TOKENS + tokens_in(body.instructions) + math.ceil((1 + _GROWTH) * tokens_in(pending.prompt)),
+            arrival,
+            lambda: audited(self._ledger, pending, arrival, lambda: self._refine(pending, arrival)),
+        )
 
     def find(self, record_id: str, owner: Owner) -> Record:
         """One of the owner's refinements. Raises: `NotFound`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge import LIMIT_HEADERS
+
 BEARER, BASIC, API_KEY = "accessToken", "clientCredentials", "apiKey"
 
 SECURITY_SCHEMES: dict[str, Any] = {
@@ -33,6 +35,26 @@ def _header(description: str, *, required: bool = True, **schema: Any) -> dict[s
 
 _WAIT: dict[str, Any] = {"type": "integer", "minimum": 1}
 
+_OF = {"requests": "requests", "tokens": "tokens of the model on this UTC day"}
+
+
+def _limit_headers(unit: str) -> dict[str, Any]:
+    """The three headers of a limit, on the answers of requests that came far enough to be counted."""
+    limit, remaining, reset = LIMIT_HEADERS[unit]
+    number: dict[str, Any] = {"type": "integer", "minimum": 0}
+    return {
+        limit: _header(
+            f"How many {_OF[unit]} there may be: the caller's limit or its client's, whichever is nearer.",
+            required=False,
+            **number,
+        ),
+        remaining: _header(f"How many {_OF[unit]} are left.", required=False, **number),
+        reset: _header(
+            "How long until all of them are there again.", required=False, pattern="^([0-9]+h)?([0-9]+m)?[0-9]+s$"
+        ),
+    }
+
+
 # By the header's name. What stands behind a dot tells two uses of one header apart.
 HEADERS: dict[str, Any] = {
     "X-Request-Id": _header(
@@ -49,6 +71,8 @@ HEADERS: dict[str, Any] = {
     "WWW-Authenticate": _header("The challenge (RFC 6750 §3, RFC 7617): how to authenticate, and what was wrong."),
     "Location": _header("Where the new record is.", format="uri-reference"),
     "ETag": _header("Which version of the document this is."),
+    **_limit_headers("requests"),
+    **_limit_headers("tokens"),
 }
 
 
@@ -64,7 +88,6 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "description": "Makes the request safe to repeat: for 24 hours the same key and body of the same caller get the "
     "first answer again. After 503 and 504 a repeated request is a new try.",
     "schema": {"type": "string", "maxLength": 255, "pattern": r"^[\u0021-\u007e]*$"},
-    "example": "0b8f7d2e-refund-reply",
 }
 IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",

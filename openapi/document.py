@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 
 from auth import access_to
+from edge import counted_by
 
 from .components import HEADERS, SECURITY_SCHEMES, TAGS
 from .errors import ERROR_MODELS, check_examples
@@ -71,4 +72,4 @@ def _routes(app: Flask) -> Iterator[Route]:
         if blueprint not in TAGS:
             raise LookupError(f"{rule.rule} belongs to no tag: {blueprint}")
         for method in sorted((rule.methods or set()) - _IMPLIED_METHODS):
-            yield Route(rule, method, TAGS[blueprint][0], operation, access_to(view))
+            yield Route(rule, method, TAGS[blueprint][0], operation, access_to(view), counted_by(view))

@@ -7,7 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from auth import Access, InsufficientScope, InvalidToken, MissingToken
+from calls.limits import REQUESTS, TOKENS
 from clients import AmbiguousCredentials, InvalidClient
+from counters import BudgetExhausted, RateLimited
 from problems import (
     MEDIA_TYPE,
     BodyTooLarge,
@@ -57,6 +59,8 @@ _ERRORS: Sequence[Exception] = (
     UnsupportedMediaType("The body must be JSON, sent with Content-Type: application/json."),
     InvalidFields(("prompt", "must not be blank"), ("colour", "unknown field")),
     IdempotencyKeyReused("This Idempotency-Key was used with another request."),
+    RateLimited("The limit of 60 requests is reached.", 17),
+    BudgetExhausted("The budget of 1000000 tokens a day is used up.", 43_200),
     RuntimeError(),
     UpstreamRejected("The model's server rejected the request."),
     UnusableAnswer("The model's answer was cut off at its length limit."),
@@ -66,6 +70,7 @@ _ERRORS: Sequence[Exception] = (
     NoModel("Generating text takes a language model, and none is configured."),
     ModelTimeout("The model did not answer in time."),
 )
+_OVER_LIMIT = {REQUESTS: RateLimited, TOKENS: BudgetExhausted}
 ERROR_MODELS = (ProblemDocument, OAuthProblem)
 
 
@@ -76,9 +81,12 @@ def check_examples() -> None:
             raise LookupError(f"{kind.__name__} has no example")
 
 
-def error_responses(operation: Operation, access: Access | None, *, has_id: bool) -> dict[str, Any]:
+def error_responses(
+    operation: Operation, access: Access | None, counted: Sequence[str], *, has_id: bool
+) -> dict[str, Any]:
     """The responses of every error that the operation can end in, by status."""
-    kinds = (*_kinds(operation, access, has_id=has_id), *operation.raises, RuntimeError)
+    over = (_OVER_LIMIT[unit] for unit in counted)
+    kinds = (*_kinds(operation, access, has_id=has_id), *over, *operation.raises, RuntimeError)
     raised = [_fitting(error, access) for error in _ERRORS if isinstance(error, kinds)]
     raised.sort(key=lambda error: problem_for(error).status)
     by_status = groupby(raised, lambda error: problem_for(error).status)

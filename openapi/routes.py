@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from auth import Access
+from edge import LIMIT_HEADERS
 
 from .components import API_KEY, BASIC, BEARER, IDEMPOTENCY_KEY, IF_NONE_MATCH, header_references
 from .errors import error_responses
@@ -18,16 +19,20 @@ from .examples import ID, answer_examples, request_examples
 from .operation import Operation
 from .schemas import Models, never_null
 
+# Whom the guard turns away.
+_NOT_COUNTED = ("401", "403")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path, with what its view says and its guard asks for."""
+    """One method of one path, with what its view says, its guard asks for, and is counted of its requests."""
 
     rule: Rule
     method: str
     tag: str
     operation: Operation
     access: Access | None
+    counted: tuple[str, ...]
 
     @property
     def path(self) -> str:
@@ -116,8 +121,12 @@ def _request_body(operation: Operation, models: Models) -> dict[str, Any] | None
 def _responses(route: Route, models: Models) -> dict[str, Any]:
     operation = route.operation
     answers = {str(status): _answer(operation, status, models) for status in operation.answers}
-    errors = error_responses(operation, route.access, has_id=bool(route.rule.arguments))
-    return dict(sorted({**answers, **errors}.items()))
+    errors = error_responses(operation, route.access, route.counted, has_id=bool(route.rule.arguments))
+    responses = dict(sorted({**answers, **errors}.items()))
+    left = header_references(*(name for unit in route.counted for name in LIMIT_HEADERS[unit]))
+    for response in (response for status, response in responses.items() if status not in _NOT_COUNTED):
+        response["headers"] |= left
+    return responses
 
 
 def _answer(operation: Operation, status: int, models: Models) -> dict[str, Any]:

@@ -148,4 +148,5 @@ def usage_of(completion: Completion) -> Usage:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    # Beyond 2**53 it is no count, and not every store could keep it.
+    return value if type(value) is int and 0 <= value <= 1 << 53 else None

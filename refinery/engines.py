@@ -37,6 +37,9 @@ def _sum(left: int | None, right: int | None) -> int | None:
 
 NO_USAGE = Usage(0, 0)
 
+# The name of the engine that uses no tokens.
+OFFLINE = "offline"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

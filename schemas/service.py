@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -11,9 +11,15 @@ from .base import WHITE, Answer, JsonObject, Problem
 from .log import MAX_USER_ID_CHARS
 
 _IN_BODY = Field(description="For a client that authenticates in the body.")
-# Not blank, and no control character.
+# As `blueprints.tokens` checks it: not blank, no control character, and no client's id.
 _CONTROL = r"\u0000-\u001f\u007f-\u009f"
-_USER_ID = rf"^[^{_CONTROL}]*[^{_CONTROL}{WHITE}][^{_CONTROL}]*$"
+_USER_ID: dict[str, Any] = {
+    "minLength": 1,
+    "maxLength": MAX_USER_ID_CHARS,
+    "pattern": rf"^[^{_CONTROL}]*[^{_CONTROL}{WHITE}][^{_CONTROL}]*$",
+    "not": {"pattern": r"^klm_[0-9A-Za-z]{16}$"},
+}
+_UserId = Annotated[str, Field(json_schema_extra=_USER_ID)]
 
 
 class Health(Answer):
@@ -69,13 +75,10 @@ class TokenRequest(BaseModel):
         Field(description="Space-separated; a part of the client's scopes. All of them where nothing is said."),
     ] = None
     user_id: Annotated[
-        str | SkipJsonSchema[None],
+        _UserId | SkipJsonSchema[None],
         Field(
-            max_length=MAX_USER_ID_CHARS,
-            pattern=_USER_ID,
-            json_schema_extra={"not": {"pattern": "^klm_[0-9A-Za-z]{16}$"}},
-            description="The end user on whose behalf the client asks: the token's subject, "
-            "whose records it reads and no others. Without it the subject is the client.",
+            description="The end user on whose behalf the client asks: the token's subject, whose records it reads and "
+            "no others. Without it the subject is the client."
         ),
     ] = None
 

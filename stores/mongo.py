@@ -8,16 +8,8 @@ from datetime import datetime
 from typing import Any
 
 import pymongo
-from bson.errors import BSONError
 from pymongo import ASCENDING, MongoClient
-from pymongo.errors import (
-    ConfigurationError,
-    DocumentTooLarge,
-    DuplicateKeyError,
-    InvalidURI,
-    PyMongoError,
-    WriteError,
-)
+from pymongo.errors import ConfigurationError, InvalidURI
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
@@ -36,7 +28,7 @@ from records import (
     Status,
     abandonment,
 )
-from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
+from storage import Storage
 
 from .documents import (
     BY_DAY_AND_MODEL,
@@ -52,6 +44,8 @@ from .documents import (
     received_before,
     record_of,
 )
+from .mongo_counters import MongoCounters
+from .mongo_errors import translated
 from .within import seconds_left
 
 DEFAULT_DATABASE = "klamala"
@@ -88,12 +82,14 @@ def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> Mong
 
 
 class MongoStorage(Storage):
-    """Two collections: `requests`, a document a call, and `clients`.
+    """Three collections: `requests`, a document a call, `clients`, and `counters`.
 
-    Indexes: `_id`; the idempotency claim, unique over client, user, kind and key; one for each order in which pages
-    are read (`page_indexes`); `expires_at`, by which MongoDB deletes
+    Indexes of `requests`: `_id`; the idempotency claim, unique over client, user, kind and key; one for each order in
+    which pages are read (`page_indexes`); `expires_at`, by which MongoDB deletes
     (https://www.mongodb.com/docs/manual/core/index-ttl/).
     """
+
+    counters: MongoCounters
 
     def __init__(self, database: Any, *, create: bool, clock: Callable[[], datetime]) -> None:
         super().__init__(clock, create=create)
@@ -101,9 +97,14 @@ class MongoStorage(Storage):
         durable = {"write_concern": WriteConcern("majority", j=True), "read_preference": ReadPreference.PRIMARY}
         self._requests = database.get_collection("requests", **durable)
         self._clients = database.get_collection("clients", **durable)
+        # Not `durable`: a count that a failover loses is worth less than the wait of every request.
+        counted = database.get_collection(
+            "counters", write_concern=WriteConcern(1), read_preference=ReadPreference.PRIMARY
+        )
+        self.counters = MongoCounters(counted, self._operation, clock)
 
     def initialize(self) -> None:
-        with _translated():
+        with translated():
             self._requests.create_index(
                 [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
                 name="idempotency",
@@ -116,9 +117,10 @@ class MongoStorage(Storage):
             )
             for name, keys in page_indexes().items():
                 self._requests.create_index([(key, ASCENDING) for key in keys], name=name)
+            self.counters.initialize()
 
     def ping(self) -> None:
-        with _translated(), pymongo.timeout(PING_SECONDS):
+        with translated(), pymongo.timeout(PING_SECONDS):
             self._database.command("ping")
 
     def close(self) -> None:
@@ -228,17 +230,5 @@ class MongoStorage(Storage):
     @contextmanager
     def _operation(self) -> Iterator[None]:
         self.prepare()
-        with _translated(), pymongo.timeout(seconds_left(OPERATION_SECONDS)):
+        with translated(), pymongo.timeout(seconds_left(OPERATION_SECONDS)):
             yield
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except DuplicateKeyError as error:
-        raise DuplicateKey("The audit log has this record already.") from error
-    except (DocumentTooLarge, WriteError, BSONError, UnicodeEncodeError, OverflowError, RecursionError) as error:
-        raise RecordRejected("The audit log does not take this record.") from error
-    except PyMongoError as error:
-        raise StorageUnavailable("The audit log cannot be reached.") from error

@@ -29,6 +29,7 @@ from records import OPEN_STATES, Client, Completion, DailyUsage, Owner, Position
 from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
 from . import statements
+from .sql_counters import SqlCounters
 from .tables import clients, metadata, requests
 
 # One statement changes so many rows, so that it ends in time and nobody waits long for its locks.
@@ -81,11 +82,12 @@ def _open(url: str) -> Database:
 
 
 class SqlStorage(Storage):
-    """Two tables, `requests` and `clients`; each write is one statement in a transaction of its own."""
+    """Three tables, `requests`, `clients` and `counters`; each write is one statement in a transaction of its own."""
 
     def __init__(self, database: Database, *, create: bool, clock: Callable[[], datetime]) -> None:
         super().__init__(clock, create=create)
         self._database = database
+        self.counters = SqlCounters(database.engine.dialect, self._transaction, clock)
 
     def initialize(self) -> None:
         with _translated():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -127,3 +128,12 @@ clients = Table(
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("key", _string(64), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+Index("counters_expiry", counters.c.expires_at)

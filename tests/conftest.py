@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -27,6 +28,11 @@ from tests.stores import (
     sqlite_url,
 )
 from tests.upstream import Upstream
+
+
+def pytest_configure() -> None:
+    # What a script starts in its background ignores Ctrl-C, and so would every process that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

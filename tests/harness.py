@@ -24,12 +24,13 @@ SECOND_SECRET = "second-secret-" + "b" * 32
 
 
 def settings_in(folder: Path, **environ: str) -> Settings:
-    """Settings on a SQLite file in `folder`, two JWT secrets, and what the test says."""
+    """Settings on a SQLite file in `folder`, two JWT secrets, no rate limit, and what the test says."""
     return load_settings(
         {
             "DATA_DIR": str(folder),
             "DATABASE_URL": f"sqlite:///{folder / 'test.sqlite3'}",
             "JWT_SECRETS": f"k1:{FIRST_SECRET},k2:{SECOND_SECRET}",
+            "RATE_LIMIT": "none",
             **environ,
         }
     )

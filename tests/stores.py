@@ -28,6 +28,7 @@ import pytest
 from pymongo import MongoClient
 from sqlalchemy import insert, inspect, select
 
+from counters import Count, Mark, Quota, Taking
 from records import Client, Completion, Kind, Owner, Record, Selection, Status, new_id, utc_now
 from storage import Storage, StorageUnavailable, open_storage
 from stores import statements
@@ -508,7 +509,16 @@ def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
         "clients": store.clients,
         "set_client_key": lambda: store.set_client_key("klm_client", "a" * 64),
         "set_client_disabled": lambda: store.set_client_disabled("klm_client", True),
+        "holder": lambda: store.holder(record),
+        "take": lambda: store.counters.take([Quota("k", 1, lambda now: now)], 1),
+        "correct": lambda: store.counters.correct(_taking(), 1),
+        "delete counters": store.counters.delete_expired,
     }
+
+
+def _taking() -> Taking:
+    """Something that was granted, no matter where."""
+    return Taking(True, [Count(Quota("k", 1, lambda now: now), Mark(1, utc_now()), 0)])
 
 
 def assert_unavailable(store: Storage) -> None:

@@ -58,6 +58,15 @@ def test_every_index_is_documented() -> None:
     assert {name for row in table for name in named(row[1])} == mongo
 
 
+def test_every_column_of_a_counter_is_documented() -> None:
+    """`docs/data-model.md` names each of them, and both names of the index."""
+    documented = [name for row in rows("docs/data-model.md", "## `counters`") for name in named(row[0])]
+    assert sorted(documented) == sorted(column.name for column in tables.counters.columns)
+    text = (ROOT / "docs" / "data-model.md").read_text("utf-8")
+    section = text.partition("## `counters`\n")[2].partition("\n## ")[0]
+    assert {str(index.name) for index in tables.counters.indexes} | {"expiry"} <= set(named(section))
+
+
 def test_every_scope_is_documented() -> None:
     """`docs/security.md` has a row for each scope."""
     assert tuple(name for row in rows("docs/security.md", "## Who asks") for name in named(row[0])) == SCOPES

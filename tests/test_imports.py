@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"settings", "logs", "refinery", "records", "terminal"},
+    {"rates"},
+    {"settings", "counters", "logs", "refinery", "records", "terminal"},
     {"storage", "schemas"},
     {"stores", "clients"},
     {"auth"},
@@ -25,7 +26,19 @@ LAYERS = (
     {"app"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
-WITHOUT_FLASK = {"refinery", "settings", "records", "schemas", "storage", "stores", "clients", "terminal", "commands"}
+WITHOUT_FLASK = {
+    "rates",
+    "counters",
+    "refinery",
+    "settings",
+    "records",
+    "schemas",
+    "storage",
+    "stores",
+    "clients",
+    "terminal",
+    "commands",
+}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

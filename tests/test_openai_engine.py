@@ -136,6 +136,13 @@ def test_an_answer_without_usage_is_accepted(engine: OpenAIEngine, upstream: Ups
     assert engine.rewrite(task(), soon()).usage == Usage(None, None)
 
 
+@pytest.mark.parametrize("count", [-1, 2**53 + 1, 10**400, 7.0, "7", True])
+def test_a_count_that_is_none_is_unknown(engine: OpenAIEngine, upstream: Upstream, count: object) -> None:
+    """What no store could keep does not cost the paid answer."""
+    upstream.script(answer(json.dumps(REFINEMENT), usage={"prompt_tokens": count, "completion_tokens": 2**53}))
+    assert engine.rewrite(task(), soon()).usage == Usage(None, 2**53)
+
+
 UNUSABLE = {
     "malformed": fake.malformed(),
     "empty": fake.empty(),

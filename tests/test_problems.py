@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 import auth
 import clients
+import counters
 import problems
 import storage
 from app import create_app
@@ -247,6 +248,8 @@ EXPECTED: dict[type[Exception], tuple[Exception, int, str, dict[str, str]]] = {
         (problems.UnsupportedMediaType(WORDS), 415, "unsupported-media-type", {}),
         (problems.InvalidFields(("prompt", WORDS)), 422, "invalid-request", {}),
         (problems.IdempotencyKeyReused(WORDS), 422, "idempotency-key-reused", {}),
+        (counters.RateLimited(WORDS, 0.2), 429, "rate-limited", {"Retry-After": "1"}),
+        (counters.BudgetExhausted(WORDS, 86_399.001), 429, "budget-exhausted", {"Retry-After": "86400"}),
         (engines.UpstreamRejected(WORDS, upstream_status=401), 502, "upstream-rejected", {}),
         (engines.UnusableAnswer(WORDS), 502, "unusable-answer", {}),
         (engines.ModelRefused(WORDS), 502, "model-refused", {}),

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from app import create_app
+from rates import Rate
 from settings import Settings, SettingsError, load_settings, write_private
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "MAX_BODY_BYTES": 1024 * 1024,
     "MAX_OUTPUT_TOKENS": 4096,
     "REQUEST_DEADLINE_SECONDS": 25,
+    "RATE_LIMIT": Rate(60, timedelta(minutes=1)),
+    "DAILY_TOKEN_BUDGET": None,
     "LOG_RETENTION_DAYS": None,
     "OUTBOX_QUEUE_URL": None,
     "WEB_CONCURRENCY": 2,
@@ -67,9 +71,9 @@ def test_this_file_knows_every_setting() -> None:
 @pytest.mark.parametrize("name", DEFAULTS)
 @pytest.mark.parametrize("raw", [None, "", "  \t"], ids=["unset", "empty", "blank"])
 def test_a_setting_has_its_default(name: str, raw: str | None) -> None:
-    """What is not set, or set to nothing, is as documented."""
+    """What is not set, or set to nothing, is as documented; a rate limit that is set to nothing is none."""
     loaded = load_settings({} if raw is None else {name: raw})
-    assert getattr(loaded, name.lower()) == DEFAULTS[name]
+    assert getattr(loaded, name.lower()) == (None if name == "RATE_LIMIT" and raw is not None else DEFAULTS[name])
     assert loaded.on_lambda is False
 
 
@@ -115,6 +119,15 @@ PARSED: list[tuple[str, str, Any]] = [
     ("MAX_OUTPUT_TOKENS", "1", 1),
     ("MAX_OUTPUT_TOKENS", "1000000", 1_000_000),
     ("REQUEST_DEADLINE_SECONDS", "900", 900),
+    ("RATE_LIMIT", "1/second", Rate(1, timedelta(seconds=1))),
+    ("RATE_LIMIT", " 5 / minutes ", Rate(5, timedelta(minutes=1))),
+    ("RATE_LIMIT", "10/hour", Rate(10, timedelta(hours=1))),
+    ("RATE_LIMIT", "999999999/days", Rate(999_999_999, timedelta(days=1))),
+    ("RATE_LIMIT", "none", None),
+    ("RATE_LIMIT", "", None),
+    ("RATE_LIMIT", " ", None),
+    ("DAILY_TOKEN_BUDGET", "1", 1),
+    ("DAILY_TOKEN_BUDGET", "999999999999", 999_999_999_999),
     ("LOG_RETENTION_DAYS", "30", 30),
     ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
     ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o", "http://127.0.0.1:5000/1/o"),
@@ -165,6 +178,7 @@ NUMBERS = {
     "MAX_BODY_BYTES": ("1023", "5242881"),
     "MAX_OUTPUT_TOKENS": ("0", "1000001"),
     "REQUEST_DEADLINE_SECONDS": ("0", "901"),
+    "DAILY_TOKEN_BUDGET": ("0", "1000000000000"),
     "LOG_RETENTION_DAYS": ("0", "36501"),
     "WEB_CONCURRENCY": ("0", "1025"),
     "WEB_THREADS": ("0", "1025"),
@@ -211,6 +225,23 @@ REFUSED: list[tuple[str, str]] = [
         )
     ),
     ("OPENAI_MODELS", CANARY),
+    *(
+        ("RATE_LIMIT", raw)
+        for raw in (
+            CANARY,
+            "60",
+            "0/minute",
+            "-1/minute",
+            "1.5/minute",
+            "1000000000/minute",
+            "60/fortnight",
+            "60/5 minutes",
+            "/minute",
+            "60/minute,10/second",
+            "\u0665/minute",
+            "60/MINUTE",
+        )
+    ),
     *(
         ("JWT_SECRETS", raw)
         for raw in (

@@ -249,7 +249,7 @@ def test_a_missing_index_is_created(backend: Backend, store: SqlStorage) -> None
         record = backend.record()
         own.begin(record)
         assert store.read(record.id, OWNER) is None
-        assert set(made_by(own)) == {"requests", "clients"}
+        assert set(made_by(own)) == {"requests", "clients", "counters"}
 
 
 # Addresses

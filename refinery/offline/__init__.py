@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from refinery.deadline import Deadline
-from refinery.engines import NO_USAGE, Change, Generation, NoModel, Rewrite, Task
+from refinery.engines import NO_USAGE, OFFLINE, Change, Generation, NoModel, Rewrite, Task
 from refinery.integrity import compare, take_inventory
 
 from .sections import cut_open_points, missing_points, open_points, sort_into_sections, split_lead
@@ -30,7 +30,7 @@ _Stage = tuple[str, tuple[Change, ...]]
 class OfflineEngine:
     """Refines without a model. The same draft always gets the same answer, in time linear in its length."""
 
-    name = "offline"
+    name = OFFLINE
 
     def model_for(self, requested: str) -> str:
         return "rules"

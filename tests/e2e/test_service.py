@@ -142,6 +142,21 @@ def test_the_log_and_the_usage_of_all_calls(service: Service, environ: dict[str,
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [generated["id"]]
 
 
+def test_processes_keep_to_one_limit(environ: dict[str, str], tmp_path: Path, upstream: Upstream) -> None:
+    """Of forty requests at once four processes let ten through, and the model is asked ten times."""
+    upstream.script(fake.echo())
+    limited = {**environ, "RATE_LIMIT": "10/hour", "DAILY_TOKEN_BUDGET": "1000000", "WEB_CONCURRENCY": "4"}
+    with Service(limited, tmp_path / "service.log") as service, ThreadPoolExecutor(40) as pool:
+        caller = Caller(service.url, limited)
+        answers = list(pool.map(caller.refine, ["greet {{name}}"] * 40))
+    assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 30
+    assert len(upstream.requests) == 10
+    remaining = [answer.headers["x-ratelimit-remaining-requests"] for answer in answers if answer.ok]
+    assert sorted(map(int, remaining)) == list(range(10))
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"10"}
+    assert all(3500 < int(answer.headers["Retry-After"]) <= 3600 for answer in answers if not answer.ok)
+
+
 def test_the_first_designs_header_reaches_the_service(service: Service, environ: dict[str, str]) -> None:
     """gunicorn lets `access_token` through, as Lambda does, and no other name with an underscore."""
     caller = Caller(service.url, environ)
