@@ -656,6 +656,21 @@ def test_storage_and_outbox_share_what_is_left(
     assert (round(store.seconds, 1), round(outbox.seconds, 1)) == (to_store, to_outbox)
 
 
+def test_a_locked_store_does_not_hold_the_answer_back(tmp_path: Path, store: Faulty) -> None:
+    """Completing the record and settling the budget wait together no longer than the request may take."""
+    engine = ScriptedEngine(["better"])
+    environ = {"REQUEST_DEADLINE_SECONDS": "2", "DAILY_TOKEN_BUDGET": "1000000"}
+    with serving(tmp_path, store, engine, **environ) as service:
+        token = service.token()
+        with closing(sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)) as other:
+            engine.before_answer = lambda: other.execute("BEGIN IMMEDIATE").close()
+            started = time.monotonic()
+            answer = service.refine(token, {"prompt": "p"})
+            assert (answer.status_code, time.monotonic() - started < BUSY_SECONDS) == (200, True)
+            other.execute("ROLLBACK")
+        assert store.completed.wait(BOUND)
+
+
 def test_a_call_without_a_courier_is_kept(store: Faulty, outbox: SqliteOutbox) -> None:
     """Where another process applies the outbox, as on AWS Lambda, the completion is put and no thread is started."""
     store.failure = DOWN
