@@ -1,6 +1,7 @@
 """How gunicorn serves the app: `gunicorn "app:create_app()"` reads this file by itself."""
 
 import os
+from typing import Any
 
 from settings import SettingsError, load_settings
 from storage import open_storage
@@ -28,3 +29,10 @@ control_socket_disable = True
 forwarder_headers = "ACCESS_TOKEN"
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
+
+
+def post_worker_init(worker: Any) -> None:
+    """Have each worker bring what an earlier one left in the outbox, without delaying its start."""
+    courier = worker.wsgi.extensions.get("courier")
+    if courier is not None:
+        courier.start()
