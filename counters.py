@@ -95,7 +95,12 @@ class Counters(ABC):
         if not granted:
             self._change(marks, -amount)
             marks = self._read([quota.key for quota in quotas])
-        return Taking(granted, [_count(quota, marks.get(quota.key), now) for quota in quotas])
+        # The clock is read again: whoever had to wait may find a counter that began meanwhile.
+        marked = [(quota, _valid(quota, marks.get(quota.key), now)) for quota in quotas]
+        return Taking(granted, [Count(quota, mark, self._seconds_to(mark.until)) for quota, mark in marked])
+
+    def _seconds_to(self, moment: datetime) -> float:
+        return max(0.0, (moment - self._clock()).total_seconds())
 
     def correct(self, taking: Taking, by: int) -> None:
         """Add to what was taken, or with a negative number give some of it back; not once its counters have ended."""
@@ -126,8 +131,5 @@ class Counters(ABC):
         """Delete every counter that is void."""
 
 
-def _count(quota: Quota, mark: Mark | None, now: datetime) -> Count:
-    if mark is None or mark.until <= now:
-        mark = Mark(0, quota.ends(now))
-    # A counter that another process began, whose clock is ahead, has no longer to go than one that begins now.
-    return Count(quota, mark, (min(mark.until, quota.ends(now)) - now).total_seconds())
+def _valid(quota: Quota, mark: Mark | None, now: datetime) -> Mark:
+    return mark if mark is not None and mark.until > now else Mark(0, quota.ends(now))

@@ -470,14 +470,14 @@ def test_nothing_of_a_user_is_in_a_counter(tmp_path: Path) -> None:
     """A counter's key tells neither user nor client, so that erasing a user's records leaves no name behind."""
     harness = build(tmp_path, RATE_LIMIT="9/hour", DAILY_TOKEN_BUDGET="999")
     credentials = harness.register()
-    harness.refine(harness.token(credentials, user_id="ada-canary"), DRAFT)
+    harness.refine(harness.token(credentials, user_id="zoe-canary"), DRAFT)
     harness.storage.close()
     content = b"".join(path.read_bytes() for path in tmp_path.glob("test.sqlite3*"))
-    assert content.count(b"ada-canary") > 0
+    assert content.count(b"zoe-canary") > 0
     with sqlite3.connect(tmp_path / "test.sqlite3") as connection:
         keys = [key for (key,) in connection.execute("SELECT key FROM counters")]
     assert len(set(keys)) == 4
-    assert not [key for key in keys if len(key) != 64 or "ada" in key or credentials.client_id in key]
+    assert not [key for key in keys if len(key) != 64 or "zoe" in key or credentials.client_id in key]
 
 
 # The description

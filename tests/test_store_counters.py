@@ -137,6 +137,15 @@ def test_all_stores_of_a_database_count_together(backend: Backend, store: Storag
     ]
 
 
+def test_who_had_to_wait_is_told_no_longer_time(backend: Backend, store: Storage) -> None:
+    """A counter that began while somebody waited to be counted ends no later for them than it lasts."""
+    wanted = [a_minute("caller", 1)]
+    moments = iter([backend.clock() - timedelta(seconds=3), backend.clock()])
+    assert store.counters.take(wanted, 1).granted
+    late = backend.open(clock=lambda: next(moments)).counters.take(wanted, 1)
+    assert (late.granted, late.nearest.seconds_left) == (False, 60)
+
+
 def test_racing_threads_are_granted_the_limit(store: Storage) -> None:
     """However many take at once, as many are granted as the caller may, and its client is charged for those alone."""
     wanted = [quotas("caller", 10)] * THREADS
