@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from flask import Flask
-from flask.json.provider import DefaultJSONProvider
 
 import cli
 import edge
@@ -33,13 +32,9 @@ from settings import Settings, SettingsError, load_settings
 from storage import Storage, StorageError, open_storage
 from stores.courier import Courier
 from stores.outbox import Outbox, OutboxError, open_outbox
+from stores.sweeper import Sweeper
 
 VERSION = "0.1.0"
-
-
-class _Json(DefaultJSONProvider):
-    ensure_ascii = False
-    sort_keys = False
 
 
 def create_app(
@@ -58,7 +53,6 @@ def create_app(
         raise SystemExit(f"klamala: {error}") from error
     _prepare(storage)
     app = Flask(__name__, static_folder=None)
-    app.json = _Json(app)
     # A path with two slashes is not found; werkzeug would answer with a redirect.
     app.url_map.merge_slashes = False
     edge.install(app, settings)
@@ -67,7 +61,7 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
-    ledger = Ledger(storage, outbox, _courier(app, settings, storage, outbox), storage_reserve(settings))
+    ledger = Ledger(storage, outbox, _background(app, settings, storage, outbox), storage_reserve(settings))
     limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
     refinements = Refinements(settings, ledger, refiner, limits)
     generations = Generations(settings, ledger, refiner.engine, limits)
@@ -99,15 +93,16 @@ def _open_outbox(settings: Settings) -> Outbox:
         raise SettingsError("OUTBOX_QUEUE_URL", str(error)) from error
 
 
-def _courier(app: Flask, settings: Settings, storage: Storage, outbox: Outbox) -> Courier | None:
-    """Who applies the outbox; at the first request of a process it looks after what an earlier one left behind.
+def _background(app: Flask, settings: Settings, storage: Storage, outbox: Outbox) -> Courier | None:
+    """Who applies the outbox, and who sweeps the log: gunicorn starts both in each worker.
 
-    gunicorn starts it in each worker anyway. A command serves no request: it leaves that to the service. On Lambda a
-    process stands still between requests, and the queue's worker applies the outbox.
+    At the first request of any other process the courier looks after what an earlier one left behind. A command serves
+    no request: it leaves both to the service. On Lambda, where a process stands still between requests, there is none.
     """
     if settings.on_lambda:
         return None
     courier = app.extensions["courier"] = Courier(outbox, storage)
+    app.extensions["sweeper"] = Sweeper(storage)
     first = iter([True])
 
     @app.before_request

@@ -32,7 +32,8 @@ secure_scheme_headers: dict[str, str] = {}
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have each worker bring what an earlier one left in the outbox, without delaying its start."""
-    courier = worker.wsgi.extensions.get("courier")
-    if courier is not None:
-        courier.start()
+    """Have each worker bring what an earlier one left in the outbox, and sweep the log, without delaying its start."""
+    for name in ("courier", "sweeper"):
+        part = worker.wsgi.extensions.get(name)
+        if part is not None:
+            part.start()
