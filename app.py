@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from flask import Flask
-from flask.json.provider import DefaultJSONProvider
 
 import cli
 import edge
@@ -22,6 +21,7 @@ from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
+from calls.ledger import Ledger, storage_reserve
 from calls.limits import Limits
 from calls.refinements import Refinements
 from refinery.engines import Engine
@@ -30,13 +30,11 @@ from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
 from settings import Settings, SettingsError, load_settings
 from storage import Storage, StorageError, open_storage
+from stores.courier import Courier
+from stores.outbox import Outbox, OutboxError, open_outbox
+from stores.sweeper import Sweeper
 
 VERSION = "0.1.0"
-
-
-class _Json(DefaultJSONProvider):
-    ensure_ascii = False
-    sort_keys = False
 
 
 def create_app(
@@ -50,11 +48,11 @@ def create_app(
     try:
         settings = settings or load_settings()
         storage = storage or _open_storage(settings)
+        outbox = _open_outbox(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
     _prepare(storage)
     app = Flask(__name__, static_folder=None)
-    app.json = _Json(app)
     # A path with two slashes is not found; werkzeug would answer with a redirect.
     app.url_map.merge_slashes = False
     edge.install(app, settings)
@@ -63,9 +61,10 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
+    ledger = Ledger(storage, outbox, _background(app, settings, storage, outbox), storage_reserve(settings))
     limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
-    refinements = Refinements(settings, storage, refiner, limits)
-    generations = Generations(settings, storage, refiner.engine, limits)
+    refinements = Refinements(settings, ledger, refiner, limits)
+    generations = Generations(settings, ledger, refiner.engine, limits)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
     app.register_blueprint(refine_blueprint(settings, guard, limits, refinements))
@@ -76,7 +75,7 @@ def create_app(
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
     # The operator's own refinements are not limited.
-    cli.install(app, settings, storage, policy, Refinements(settings, storage, refiner, Limits(storage)))
+    cli.install(app, settings, storage, outbox, policy, Refinements(settings, ledger, refiner, Limits(storage)))
     return app
 
 
@@ -85,6 +84,41 @@ def _open_storage(settings: Settings) -> Storage:
         return open_storage(settings.database_url, create=not settings.on_lambda)
     except ValueError as error:
         raise SettingsError("DATABASE_URL", str(error)) from error
+
+
+def _open_outbox(settings: Settings) -> Outbox:
+    try:
+        return open_outbox(settings.database_url, settings.data_dir, settings.outbox_queue_url)
+    except ValueError as error:
+        raise SettingsError("OUTBOX_QUEUE_URL", str(error)) from error
+
+
+def _background(app: Flask, settings: Settings, storage: Storage, outbox: Outbox) -> Courier | None:
+    """Who applies the outbox, and who sweeps the log: gunicorn starts both in each worker.
+
+    At the first request of any other process the courier looks after what an earlier one left behind. A command serves
+    no request: it leaves both to the service. On Lambda, where a process stands still between requests, there is none.
+    """
+    if settings.on_lambda:
+        return None
+    courier = app.extensions["courier"] = Courier(outbox, storage)
+    app.extensions["sweeper"] = Sweeper(storage)
+    first = iter([True])
+
+    @app.before_request
+    def start() -> None:
+        if next(first, False) and _holds_some(outbox):
+            courier.start()
+
+    return courier
+
+
+def _holds_some(outbox: Outbox) -> bool:
+    try:
+        return outbox.is_at_hand()
+    except OutboxError as error:
+        logging.getLogger("klamala").warning("outbox not readable at start: %s", error)
+        return False
 
 
 def _prepare(storage: Storage) -> None:

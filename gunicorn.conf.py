@@ -1,6 +1,7 @@
 """How gunicorn serves the app: `gunicorn "app:create_app()"` reads this file by itself."""
 
 import os
+from typing import Any
 
 from settings import SettingsError, load_settings
 from storage import open_storage
@@ -28,3 +29,11 @@ control_socket_disable = True
 forwarder_headers = "ACCESS_TOKEN"
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
+
+
+def post_worker_init(worker: Any) -> None:
+    """Have each worker bring what an earlier one left in the outbox, and sweep the log, without delaying its start."""
+    for name in ("courier", "sweeper"):
+        part = worker.wsgi.extensions.get(name)
+        if part is not None:
+            part.start()

@@ -32,10 +32,6 @@ class SettingsError(Exception):
         self.name = name
 
 
-def _text(raw: str) -> str:
-    return raw
-
-
 def _api_key(raw: str) -> str | None:
     if raw and not re.fullmatch(r"[\x21-\x7e]+", raw):
         raise ValueError("must be visible ASCII characters, without spaces")
@@ -84,6 +80,13 @@ def _base_url(raw: str) -> str | None:
     return raw.rstrip("/")
 
 
+def _queue_url(raw: str) -> str | None:
+    if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/_-]+", raw):
+        # A FIFO queue, whose name ends in `.fifo`, would need an order that completions do not have.
+        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/outbox")
+    return raw or None
+
+
 def _origins(raw: str) -> tuple[str, ...]:
     origins = _list(raw)
     for origin in origins:
@@ -123,11 +126,11 @@ class Settings:
     data_dir: Path = _setting(Path, "./data")
     openai_api_key: str | None = _setting(_api_key, secret=True)
     openai_base_url: str | None = _setting(_base_url)
-    openai_model: str = _setting(_text, "gpt-4.1")
+    openai_model: str = _setting(str, "gpt-4.1")
     openai_models: tuple[str, ...] = _setting(_list)
     jwt_secrets: Mapping[str, str] = _setting(_jwt_secrets, secret=True)
-    jwt_issuer: str = _setting(_text, "klamala")
-    jwt_audience: str = _setting(_text, "klamala")
+    jwt_issuer: str = _setting(str, "klamala")
+    jwt_audience: str = _setting(str, "klamala")
     token_ttl_seconds: int = _setting(_integer(1, MAX_TOKEN_TTL_SECONDS), "3600")
     cors_origins: tuple[str, ...] = _setting(_origins)
     max_prompt_chars: int = _setting(_integer(1, MAX_BODY_BYTES_LIMIT), "100000")
@@ -137,6 +140,7 @@ class Settings:
     rate_limit: Rate | None = _setting(parse_rate, "60/minute", empty=True)
     daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
+    outbox_queue_url: str | None = _setting(_queue_url)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
     on_lambda: bool = False
@@ -196,8 +200,9 @@ def _refuse_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("DATABASE_URL", "must name a database server on AWS Lambda, whose disk is not kept")
     if values["openai_api_key"] is None and values["openai_base_url"] is None:
         raise SettingsError("OPENAI_API_KEY", "must be set on AWS Lambda (or OPENAI_BASE_URL)")
-    if not values["jwt_secrets"]:
-        raise SettingsError("JWT_SECRETS", "must be set on AWS Lambda")
+    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL"):
+        if not values[name.lower()]:
+            raise SettingsError(name, "must be set on AWS Lambda")
     return values
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from flask import Blueprint, Response, current_app, request
 
 from openapi.operation import Operation, describes
@@ -27,7 +29,7 @@ def openapi_blueprint(version: str) -> Blueprint:
             from openapi.document import describe
 
             # Two first requests at once make it twice, and both are right.
-            made.append(current_app.json.dumps(describe(current_app, version)))
+            made.append(json.dumps(describe(current_app, version), ensure_ascii=False))
         response = Response(made[0], mimetype="application/json")
         response.add_etag()
         response.make_conditional(request)

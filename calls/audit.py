@@ -18,8 +18,7 @@ from refinery.engines import EngineError, Usage
 from settings import Settings
 from storage import Storage
 
-# Kept from the model's time for completing the record; a tenth of the deadline where that is less.
-STORAGE_RESERVE_SECONDS = 2.0
+from .ledger import Ledger, storage_reserve
 
 # After these the same request may well succeed, so that a retry with its key must reach the model.
 _RETRYABLE = {503, 504}
@@ -96,16 +95,19 @@ def expiry(settings: Settings, received: datetime) -> datetime | None:
 
 def model_deadline(settings: Settings, arrival: Arrival) -> Deadline:
     """The deadline of the model's part in a call."""
-    return arrival.deadline.minus(min(STORAGE_RESERVE_SECONDS, settings.request_deadline_seconds / 10))
+    return arrival.deadline.minus(storage_reserve(settings))
 
 
-def audited(storage: Storage, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
+def audited(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
     """Record the call, do it, complete the record. Returns the completed record, and whether it is a replay.
 
-    Raises: what `work` raises; `StorageError` when the audit log takes no record; `IdempotencyKeyReused`,
-    `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to another record.
+    Raises: what `work` raises; `StorageError` when the audit log takes no record, or neither it nor the outbox takes
+    the completion; `IdempotencyKeyReused`, `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to
+    another record.
     """
-    record, replayed = claimed(storage, pending)
+    if pending.idempotency_key is not None:
+        ledger.catch_up()
+    record, replayed = claimed(ledger.storage, pending)
     if replayed:
         return record, True
     began_ms = arrival.elapsed_ms()
@@ -113,9 +115,9 @@ def audited(storage: Storage, pending: Record, arrival: Arrival, work: Callable[
         completion = work()
     except EngineError as error:
         arrival.notes["upstream_ms"] = arrival.elapsed_ms() - began_ms
-        storage.finish(pending.id, _failure(pending, error, arrival))
+        ledger.finish(pending, _failure(pending, error, arrival), arrival.deadline)
         raise
-    storage.finish(pending.id, completion)
+    ledger.finish(pending, completion, arrival.deadline)
     return completion.applied_to(pending), False
 
 

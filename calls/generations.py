@@ -6,18 +6,18 @@ from records import Completion, Kind, Owner, Record, Status, utc_now
 from refinery.engines import Engine
 from schemas import generate as schema
 from settings import Settings
-from storage import Storage
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .ledger import Ledger
 from .limits import Limits, tokens_in
 
 
 class Generations:
     """Asks the model with a caller's prompt as it is."""
 
-    def __init__(self, settings: Settings, storage: Storage, engine: Engine, limits: Limits) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, engine: Engine, limits: Limits) -> None:
         self._settings = settings
-        self._storage = storage
+        self._ledger = ledger
         self._engine = engine
         self._limits = limits
         self.request_model = schema.generate_request(
@@ -44,7 +44,7 @@ class Generations:
             pending,
             tokens_in(body.prompt) + body.max_length,
             arrival,
-            lambda: audited(self._storage, pending, arrival, lambda: self._generate(pending, arrival)),
+            lambda: audited(self._ledger, pending, arrival, lambda: self._generate(pending, arrival)),
         )
 
     def _generate(self, pending: Record, arrival: Arrival) -> Completion:

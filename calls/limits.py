@@ -15,6 +15,7 @@ from rates import Rate
 from records import Owner, Record
 from refinery.engines import OFFLINE, EngineError, Usage
 from storage import Storage, StorageError
+from stores.within import within
 
 from .audit import Arrival, usage_as_dict
 
@@ -99,7 +100,8 @@ class Limits:
         if not by or not arrival.deadline.remaining():
             return
         try:
-            self._storage.counters.correct(taking, by)
+            with within(arrival.deadline.remaining()):
+                self._storage.counters.correct(taking, by)
         except StorageError as error:
             _log.warning("tokens not settled: %s", error, extra={"fields": {"request_id": arrival.request_id}})
         else:

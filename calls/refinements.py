@@ -15,9 +15,9 @@ from refinery.strategies import DEFAULT
 from schemas import refine as schema
 from schemas.base import RECORD_ID
 from settings import Settings
-from storage import Storage
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .ledger import Ledger
 from .limits import Limits, tokens_in
 
 # Tokens of a call beside the draft: the strategy's instructions, the form of the answer, and what explains it.
@@ -31,9 +31,9 @@ _RECORD_ID = re.compile(RECORD_ID)
 class Refinements:
     """Makes refinements and finds them again."""
 
-    def __init__(self, settings: Settings, storage: Storage, refiner: Refiner, limits: Limits) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, refiner: Refiner, limits: Limits) -> None:
         self._settings = settings
-        self._storage = storage
+        self._ledger = ledger
         self._refiner = refiner
         self._limits = limits
         self.request_model = schema.refine_request(
@@ -65,7 +65,7 @@ class Refinements:
             pending,
             _FRAME_TOKENS + tokens_in(body.instructions) + math.ceil((1 + _GROWTH) * tokens_in(pending.prompt)),
             arrival,
-            lambda: audited(self._storage, pending, arrival, lambda: self._refine(pending, arrival)),
+            lambda: audited(self._ledger, pending, arrival, lambda: self._refine(pending, arrival)),
         )
 
     def find(self, record_id: str, owner: Owner) -> Record:
@@ -88,7 +88,7 @@ class Refinements:
         return parent.response
 
     def _find(self, record_id: str, owner: Owner) -> Record | None:
-        record = self._storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
+        record = self._ledger.storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
         return record if record is not None and record.kind is Kind.REFINE else None
 
     def _refine(self, pending: Record, arrival: Arrival) -> Completion:

@@ -19,6 +19,7 @@ from problems import problem_for
 from refinery.engines import EngineError
 from settings import Settings
 from storage import Storage, StorageError
+from stores.outbox import Outbox
 
 INTERRUPTED = 130
 
@@ -33,6 +34,7 @@ class Parts:
 
     settings: Settings
     storage: Storage
+    outbox: Outbox
     policy: TokenPolicy
     refinements: Refinements
 

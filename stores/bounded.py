@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from math import inf
+from contextlib import suppress
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -16,33 +13,14 @@ import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow
 
+from .within import seconds_left
+
 OPERATION_SECONDS = 5.0
 _LOOK_UP_SECONDS = 0.05
-
-_ends: ContextVar[float] = ContextVar("ends", default=inf)
 
 
 class TooLate(psycopg.OperationalError):
     """The server said nothing until the deadline."""
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """All that is asked of PostgreSQL inside has so many seconds together, or what is left of those around it."""
-    token = _ends.set(min(_ends.get(), monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _ends.reset(token)
-
-
-def seconds_left() -> float:
-    """What is left of the time inside `within`, never less than none."""
-    return max(0.0, _deadline() - monotonic())
-
-
-def _deadline() -> float:
-    return min(_ends.get(), monotonic() + OPERATION_SECONDS)
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
@@ -50,7 +28,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     def wait(self, gen: PQGen[RV], interval: float = _LOOK_UP_SECONDS, timeout: float | None = None) -> RV:
         try:
-            return super().wait(_ending(gen, _deadline()), min(interval, _LOOK_UP_SECONDS), timeout)
+            ends = monotonic() + seconds_left(OPERATION_SECONDS)
+            return super().wait(_ending(gen, ends), min(interval, _LOOK_UP_SECONDS), timeout)
         except TooLate:
             self.close()
             raise
@@ -79,7 +58,7 @@ def connect(_dialect: object, _record: object, arguments: list[Any], parameters:
     outcome: Future[BoundedConnection] = Future()
     Thread(target=_connect, args=(outcome, arguments, parameters), daemon=True).start()
     try:
-        return outcome.result(seconds_left())
+        return outcome.result(seconds_left(OPERATION_SECONDS))
     except NotYet:
         outcome.add_done_callback(_close)
         raise TooLate("PostgreSQL did not take a connection in time") from None

@@ -105,6 +105,18 @@ def record_of(document: Document | None) -> Record | None:
     return Record.from_dict({**document, "metadata": None if metadata is None else json.loads(metadata)})
 
 
+def document_of_client(client: Client) -> Document:
+    """The document of a client."""
+    return {
+        "_id": client.client_id,
+        "name": client.name,
+        "scopes": list(client.scopes),
+        "key_hash": client.key_hash,
+        "disabled": client.disabled,
+        "created_at": client.created_at,
+    }
+
+
 def client_of(document: Document) -> Client:
     """The client in a document."""
     return Client(

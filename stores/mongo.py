@@ -37,6 +37,7 @@ from .documents import (
     client_of,
     daily,
     document_of,
+    document_of_client,
     overdue,
     page_indexes,
     query_for,
@@ -45,8 +46,10 @@ from .documents import (
 )
 from .mongo_counters import MongoCounters
 from .mongo_errors import translated
+from .within import seconds_left
 
 DEFAULT_DATABASE = "klamala"
+OPERATION_SECONDS = 5.0
 PING_SECONDS = 1.5
 # One operation deletes so many documents, so that it ends in time.
 _DELETED_AT_ONCE = 1000
@@ -65,7 +68,7 @@ def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> Mong
             appname="klamala",
             tz_aware=True,
             connect=False,
-            timeoutMS=5000,
+            timeoutMS=int(OPERATION_SECONDS * 1000),
             serverSelectionTimeoutMS=3000,
             connectTimeoutMS=2000,
             w="majority",
@@ -203,16 +206,7 @@ class MongoStorage(Storage):
 
     def add_client(self, client: Client) -> None:
         with self._operation():
-            self._clients.insert_one(
-                {
-                    "_id": client.client_id,
-                    "name": client.name,
-                    "scopes": list(client.scopes),
-                    "key_hash": client.key_hash,
-                    "disabled": client.disabled,
-                    "created_at": client.created_at,
-                }
-            )
+            self._clients.insert_one(document_of_client(client))
 
     def client(self, client_id: str) -> Client | None:
         with self._operation():
@@ -236,5 +230,5 @@ class MongoStorage(Storage):
     @contextmanager
     def _operation(self) -> Iterator[None]:
         self.prepare()
-        with translated():
+        with translated(), pymongo.timeout(seconds_left(OPERATION_SECONDS)):
             yield

@@ -19,7 +19,8 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from .bounded import OPERATION_SECONDS, BoundedConnection, connect, seconds_left, within
+from .bounded import OPERATION_SECONDS, BoundedConnection, connect
+from .within import seconds_left, within
 
 PING_SECONDS = 1.5
 # So many operations of a process, and as many connections, are under way at most; others wait within their deadline.
@@ -76,7 +77,7 @@ class PostgresqlDatabase:
     @contextmanager
     def _limits(self) -> Iterator[None]:
         with within(OPERATION_SECONDS):
-            if not self._free.acquire(timeout=seconds_left()):
+            if not self._free.acquire(timeout=seconds_left(OPERATION_SECONDS)):
                 raise NoneFree("every connection is at work")
             try:
                 yield

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, MetaData, create_engine, event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+
+from .within import seconds_left
 
 BUSY_SECONDS = 5
 PING_SECONDS = 1.5
@@ -31,8 +34,12 @@ class SqliteDatabase:
         event.listen(self.engine, "connect", _make_durable)
         event.listen(self.engine, "begin", _begin)
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        return self.engine.begin()
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction that waits for other writers only as long as the caller may."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={seconds_left(BUSY_SECONDS) * 1000:.0f}")
+            yield connection
 
     def create(self, metadata: MetaData) -> None:
         """Create the tables and indexes that are missing."""

@@ -230,12 +230,16 @@ class NxServer:
         return f"mongodb://127.0.0.1:{self._port}/{database}"
 
     def start(self) -> None:
-        """Start on a free port and return once the server answers a ping; another process may take a port first."""
+        """Start and return once the server answers a ping: the first time on a free port, then there again if it can.
+
+        Another process may take the port first.
+        """
         for _ in range(3):
-            self._port = free_port()
+            self._port = self._port or free_port()
             if self._answers(self._spawn()):
                 return
             self.stop()
+            self._port = 0
         raise AssertionError(f"nx-27017 did not start:\n{(self.folder / 'console').read_text('utf-8')}")
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -90,6 +90,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
             "DATABASE_URL": settings.database_url,
             "JWT_SECRETS": f"k1:{FIRST_SECRET}",
             "OPENAI_BASE_URL": upstream.url,
+            "RATE_LIMIT": "none",
             "WEB_CONCURRENCY": "1",
             "WEB_THREADS": "4",
         }

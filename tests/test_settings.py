@@ -47,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "RATE_LIMIT": Rate(60, timedelta(minutes=1)),
     "DAILY_TOKEN_BUDGET": None,
     "LOG_RETENTION_DAYS": None,
+    "OUTBOX_QUEUE_URL": None,
     "WEB_CONCURRENCY": 2,
     "WEB_THREADS": 32,
 }
@@ -128,6 +129,8 @@ PARSED: list[tuple[str, str, Any]] = [
     ("DAILY_TOKEN_BUDGET", "1", 1),
     ("DAILY_TOKEN_BUDGET", "999999999999", 999_999_999_999),
     ("LOG_RETENTION_DAYS", "30", 30),
+    ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
+    ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o", "http://127.0.0.1:5000/1/o"),
     ("WEB_CONCURRENCY", "1", 1),
     ("WEB_THREADS", "64", 64),
 ]
@@ -258,6 +261,16 @@ REFUSED: list[tuple[str, str]] = [
         )
     ),
     *(
+        ("OUTBOX_QUEUE_URL", raw)
+        for raw in (
+            CANARY,
+            f"sqs://{CANARY}/1/o",
+            f"https://{CANARY}.example",
+            f"https://u:{CANARY}@host/1/o",
+            f"https://host/1/{CANARY}.fifo",
+        )
+    ),
+    *(
         ("CORS_ORIGINS", raw)
         for raw in (
             CANARY,
@@ -340,6 +353,7 @@ ON_LAMBDA = {
     "DATABASE_URL": f"mongodb://u:{CANARY}@host/db",
     "OPENAI_API_KEY": f"sk-{CANARY}",
     "JWT_SECRETS": f"k:{SECRET}",
+    "OUTBOX_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/outbox",
 }
 NO_FALLBACK = {
     "no database": ({"DATABASE_URL": ""}, "DATABASE_URL"),
@@ -347,6 +361,7 @@ NO_FALLBACK = {
     "no model": ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     "no secrets": ({"JWT_SECRETS": ""}, "JWT_SECRETS"),
     "blank secrets": ({"JWT_SECRETS": " , "}, "JWT_SECRETS"),
+    "no queue": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
 }
 
 

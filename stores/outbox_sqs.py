@@ -1,0 +1,140 @@
+"""The outbox in an SQS queue, for where no disk is kept. The only importer of boto3, which AWS Lambda brings along."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any
+
+from records import Completion
+from storage import Storage, StorageError
+
+from .outbox import Applied, Held, Outbox, OutboxError, Settled, encode, settle
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_BATCH = 10
+# Seconds to connect, and to wait for an answer to a put, whose caller's time is nearly over: nothing is sent twice.
+CONNECT_SECONDS, PUT_SECONDS = 0.4, 0.6
+# A short poll asks some of the queue's servers only; a long one all of them.
+_POLL_SECONDS, _READ_SECONDS = 1, 5.0
+_COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+
+_log = logging.getLogger("klamala.outbox")
+
+
+class SqsOutbox(Outbox):
+    """A message an entry: JSON with the record's id, its database, and the completion as compressed UTF-8 in Base64.
+
+    What cannot be applied stays in the queue, whose redrive policy moves it to the dead-letter queue in the end.
+    Region, credentials and endpoint are the environment's.
+    """
+
+    def __init__(self, queue_url: str, store: str) -> None:
+        """`store` is the `database_id` of the store that entries are put and applied for. Raises: `ValueError`."""
+        if find_spec("boto3") is None:
+            raise ValueError("needs the package boto3")
+        self._queue_url = queue_url
+        self._store = store
+        self._making = Lock()
+        self._clients: dict[float, Any] = {}
+
+    def put(self, record_id: str, completion: Completion) -> None:
+        packed = base64.b64encode(encode(completion)).decode("ascii")
+        body = json.dumps({"record_id": record_id, "store": self._store, "completion": packed})
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise OutboxError("The completion does not fit into a message of the outbox.")
+        self._ask("send_message", PUT_SECONDS, MessageBody=body)
+
+    def apply(self, storage: Storage, *, again: bool = False) -> Applied:
+        """What is refused comes back by itself once its visibility timeout is over, `again` or not."""
+        tally, seen = Applied(), set[str]()
+        try:
+            # Each delivery counts: an outage must not bring what waits into the dead-letter queue.
+            storage.ping()
+        except StorageError:
+            return tally
+        while messages := self._receive():
+            outcomes = self._settle({message["MessageId"]: message["Body"] for message in messages}, storage)
+            done = [message for message in messages if not _is_left(outcomes[message["MessageId"]])]
+            self._delete(done)
+            for settled in outcomes.values():
+                tally.count(settled)
+            # A message that comes back so soon would come for ever.
+            if Settled.WAITING in outcomes.values() or seen & outcomes.keys():
+                break
+            seen |= outcomes.keys()
+        return tally
+
+    def apply_records(self, storage: Storage, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Offer the `Records` of an SQS event to the store. Returns the ids of the messages that failed.
+
+        They are the `batchItemFailures` of the answer; SQS delivers them again
+        (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html).
+        """
+        outcomes = self._settle({record["messageId"]: record["body"] for record in records}, storage)
+        return [message_id for message_id, settled in outcomes.items() if _is_left(settled)]
+
+    def held(self) -> Held:
+        """How many messages the queue has, approximately; which of them are refused or of another database is open."""
+        counts = self._ask("get_queue_attributes", AttributeNames=list(_COUNTS))["Attributes"]
+        return Held(waiting=sum(int(counts[name]) for name in _COUNTS))
+
+    def _settle(self, bodies: Mapping[str, str], storage: Storage) -> dict[str, Settled]:
+        outcomes: dict[str, Settled] = {}
+        for message_id, body in bodies.items():
+            # A store that cannot be reached is not asked again for each of them.
+            reached = Settled.WAITING not in outcomes.values()
+            outcomes[message_id] = self._settle_one(storage, body) if reached else Settled.WAITING
+            if outcomes[message_id] is Settled.REFUSED:
+                _log.warning("outbox message refused", extra={"fields": {"message_id": message_id}})
+        return outcomes
+
+    def _settle_one(self, storage: Storage, body: str) -> Settled:
+        try:
+            entry = json.loads(body)
+            packed = base64.b64decode(entry["completion"], validate=True)
+            if entry["store"] != self._store:
+                return Settled.REFUSED
+            record_id = str(entry["record_id"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return Settled.REFUSED
+        return settle(storage, record_id, packed)
+
+    def _receive(self) -> list[Mapping[str, str]]:
+        answer = self._ask("receive_message", MaxNumberOfMessages=MAX_BATCH, WaitTimeSeconds=_POLL_SECONDS)
+        messages: list[Mapping[str, str]] = answer.get("Messages", [])
+        return messages
+
+    def _delete(self, messages: Iterable[Mapping[str, str]]) -> None:
+        entries = [{"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]} for place, each in enumerate(messages)]
+        if entries:
+            # One that is not deleted comes back, and is obsolete then.
+            self._ask("delete_message_batch", Entries=entries)
+
+    def _ask(self, operation: str, seconds: float = _READ_SECONDS, **parameters: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self._client(seconds), operation)(QueueUrl=self._queue_url, **parameters)
+        except (BotoCoreError, ClientError) as error:
+            raise OutboxError("The outbox's queue cannot be used.") from error
+
+    def _client(self, seconds: float) -> Any:
+        """The client whose reads end after so many seconds; made when first needed, which takes a fifth of one."""
+        import boto3
+        from botocore.config import Config
+
+        with self._making:
+            if seconds not in self._clients:
+                limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": seconds}
+                self._clients[seconds] = boto3.client("sqs", config=Config(**limits, retries={"total_max_attempts": 1}))
+            return self._clients[seconds]
+
+
+def _is_left(settled: Settled) -> bool:
+    return settled in (Settled.REFUSED, Settled.WAITING)
