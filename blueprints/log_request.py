@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +15,7 @@ from openapi.operation import Operation, describes
 from problems import InvalidFields, NotFound
 from records import REPORTED, Kind, Record, Selection, Status, new_id
 from schemas import log as schema
-from schemas.base import RECORD_ID
+from schemas.base import is_record_id
 from settings import Settings
 from storage import Storage
 
@@ -27,8 +26,6 @@ from .selection import selected_by
 
 # A client's clock may be ahead of ours by this much.
 MAX_AHEAD = timedelta(minutes=5)
-
-_RECORD_ID = re.compile(RECORD_ID)
 
 LIST = Operation(
     id="listRecords",
@@ -87,7 +84,7 @@ def log_request_blueprint(settings: Settings, guard: Guard, limits: Limits, stor
     @describes(READ)
     def record(caller: Identity, record_id: str) -> Response:
         refuse_query()
-        found = storage.read(record_id, caller.readable) if _RECORD_ID.fullmatch(record_id) else None
+        found = storage.read(record_id, caller.readable) if is_record_id(record_id) else None
         if found is None:
             raise NotFound("There is no such record of yours.")
         return answer(_item(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,7 @@ from refinery.integrity import Integrity
 from refinery.refiner import Refinement, Refiner
 from refinery.strategies import DEFAULT
 from schemas import refine as schema
-from schemas.base import RECORD_ID
+from schemas.base import is_record_id
 from settings import Settings
 
 from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
@@ -24,8 +23,6 @@ from .limits import Limits, tokens_in
 _FRAME_TOKENS = 1000
 # A refined prompt is longer than its draft.
 _GROWTH = 1.5
-
-_RECORD_ID = re.compile(RECORD_ID)
 
 
 class Refinements:
@@ -88,7 +85,7 @@ class Refinements:
         return parent.response
 
     def _find(self, record_id: str, owner: Owner) -> Record | None:
-        record = self._ledger.storage.read(record_id, owner) if _RECORD_ID.fullmatch(record_id) else None
+        record = self._ledger.storage.read(record_id, owner) if is_record_id(record_id) else None
         return record if record is not None and record.kind is Kind.REFINE else None
 
     def _refine(self, pending: Record, arrival: Arrival) -> Completion:

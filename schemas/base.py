@@ -70,8 +70,13 @@ TEXT = _Text(_text)
 Text = Annotated[str, TEXT]
 
 
+def is_record_id(text: str) -> bool:
+    """Whether a record can have this id: any other text need not be looked up."""
+    return bool(re.fullmatch(RECORD_ID, text))
+
+
 def _record_id(text: str) -> str:
-    if not re.fullmatch(RECORD_ID, text):
+    if not is_record_id(text):
         raise PydanticCustomError("record_id", "is not the id of a record")
     return text
 

@@ -14,7 +14,7 @@ import uuid
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -28,6 +28,7 @@ from werkzeug.test import TestResponse
 
 from records import Completion, Kind, Record, Status, new_id, utc_now
 from tests.harness import FIRST_SECRET, Harness, build
+from tests.stores import pending
 from tests.upstream import Upstream
 
 ROOT = Path(__file__).parents[1]
@@ -345,21 +346,9 @@ def parent(service: Service, status: Status, **differences: Any) -> Record:
     """A refinement of the caller's own, recorded with this status; `differences` make it another's."""
     client_id = service.api_key.partition(".")[0]
     now = utc_now()
-    record = Record(
-        id=new_id(),
-        kind=Kind.REFINE,
-        source="server",
-        status=Status.PENDING,
-        user_id="ann",
-        client_id=client_id,
-        request_id="r",
-        prompt=CANARY,
-        detail={"strategy": "general", "instructions": None, "parent_id": None},
-        model="gpt-4.1",
-        engine="scripted",
-        timestamp=now,
-    )
-    record = replace(record, **differences)
+    detail = {"strategy": "general", "instructions": None, "parent_id": None}
+    values = {"client_id": client_id, "user_id": "ann", "prompt": CANARY, "detail": detail, "deadline_at": None}
+    record = pending(now, **{**values, **differences})
     service.harness.storage.begin(record)
     if status is not Status.PENDING:
         error = None if status is Status.SUCCEEDED else {"type": "t", "title": "t", "status": 502, "detail": "d"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from auth import SCOPES, issue_token
 from calls.limits import CLIENT_FACTOR, TOKENS, _next_midnight, _quotas, tokens_in
-from counters import Counters, Mark, Taking
+from counters import Counters, Mark, Quota
 from edge import LIMIT_HEADERS, _duration
 from records import Kind, Owner, Selection, utc_now
 from refinery.engines import Change, Engine, Generation, ModelRefused, ModelTimeout, Rewrite, UnusableAnswer, Usage
@@ -205,35 +205,27 @@ def test_without_limits_nothing_is_counted_or_said(tmp_path: Path) -> None:
     harness.storage.close()
 
 
-@dataclass
 class Down(Counters):
     """Counters that cannot be reached, in some of their uses."""
 
-    inner: Counters
-    taking: bool = True
-    correcting: bool = True
+    def __init__(self, inner: Counters, *, taking: bool = True) -> None:
+        super().__init__(inner._clock)
+        self._inner = inner
+        self._taking = taking
 
-    def take(self, quotas: Any, amount: int) -> Taking:
-        if self.taking:
+    def _take(self, quotas: Sequence[Quota], amount: int, now: datetime) -> Mapping[str, Mark]:
+        if self._taking:
             raise StorageUnavailable("The audit log cannot be reached.")
-        return self.inner.take(quotas, amount)
+        return self._inner._take(quotas, amount, now)
 
-    def correct(self, taking: Taking, by: int) -> None:
-        if self.correcting:
-            raise StorageUnavailable("The audit log cannot be reached.")
-        self.inner.correct(taking, by)
+    def _add(self, keys: Sequence[str], until: datetime, amount: int) -> None:
+        raise StorageUnavailable("The audit log cannot be reached.")
 
-    def _take(self, quotas: Any, amount: int, now: datetime) -> Mapping[str, Mark]:
-        raise NotImplementedError
-
-    def _add(self, keys: Any, until: datetime, amount: int) -> None:
-        raise NotImplementedError
-
-    def _read(self, keys: Any) -> Mapping[str, Mark]:
-        raise NotImplementedError
+    def _read(self, keys: Sequence[str]) -> Mapping[str, Mark]:
+        return self._inner._read(keys)
 
     def delete_expired(self) -> None:
-        raise NotImplementedError
+        self._inner.delete_expired()
 
 
 @pytest.mark.parametrize("limit", [{"RATE_LIMIT": "9/hour"}, {"DAILY_TOKEN_BUDGET": "999"}], ids=str)

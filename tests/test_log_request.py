@@ -11,6 +11,7 @@ import pytest
 from records import Kind, Owner, Record, Status, new_id, utc_now
 from refinery.engines import ModelRefused
 from tests.harness import Harness, build
+from tests.stores import pending
 
 ENTRY = {"prompt": "What is 2 + 2?", "response": "4"}
 ITEM = {
@@ -55,21 +56,8 @@ def log(harness: Harness, token: str, **query: Any) -> list[dict[str, Any]]:
 
 def keep(harness: Harness, owner: Owner, **fields: Any) -> Record:
     """A record in the log as it is, without a request."""
-    values: dict[str, Any] = {
-        "id": new_id(),
-        "kind": Kind.REFINE,
-        "source": "server",
-        "status": Status.SUCCEEDED,
-        "user_id": owner.user_id,
-        "client_id": owner.client_id,
-        "request_id": "r",
-        "prompt": "p",
-        "detail": {},
-        "model": "m",
-        "engine": "e",
-        "timestamp": utc_now(),
-    }
-    record = Record(**{**values, **fields})
+    values = {"status": Status.SUCCEEDED, "client_id": owner.client_id, "user_id": owner.user_id, "detail": {}}
+    record = pending(utc_now(), **{**values, "deadline_at": None, **fields})
     harness.storage.begin(record)
     return record
 

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from auth import SCOPES, issue_token
 from clients import Credentials, register
-from records import Completion, Kind, Record, Status, new_id, utc_now
+from records import Completion, Record, Status, new_id, utc_now
 from refinery.engines import (
     EngineError,
     ModelRefused,
@@ -25,6 +25,7 @@ from refinery.engines import (
 from storage import Storage, StorageUnavailable, open_storage
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.openapi import Described, code_of, operations, values
+from tests.stores import pending
 
 SMALL_BODY = 2048
 KEY = {"Idempotency-Key": "drift-1"}
@@ -218,23 +219,14 @@ NOT_PROVOKED = {
 }
 
 
+DETAIL = {"strategy": "general", "instructions": None, "parent_id": None}
+
+
 def refinement(storage: Storage, credentials: Credentials, status: Status) -> Record:
     """A record of the client's own."""
     now = utc_now()
-    record = Record(
-        id=new_id(),
-        kind=Kind.REFINE,
-        source="server",
-        status=Status.PENDING,
-        user_id=credentials.client_id,
-        client_id=credentials.client_id,
-        request_id="r",
-        prompt="a draft",
-        detail={"strategy": "general", "instructions": None, "parent_id": None},
-        model="gpt-4.1",
-        engine="scripted",
-        timestamp=now,
-    )
+    owner = {"client_id": credentials.client_id, "user_id": credentials.client_id}
+    record = pending(now, deadline_at=None, detail=DETAIL, **owner)
     storage.begin(record)
     if status is not Status.PENDING:
         done = Completion(status=status, response="better", detail=record.detail, latency_ms=1, completed_at=now)

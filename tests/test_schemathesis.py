@@ -15,12 +15,13 @@ import requests
 from auth import SCOPES, TokenPolicy, grantable, issue_token
 from clients import Credentials, register
 from openapi.examples import DRAFT, ID
-from records import Completion, Kind, Record, Status, utc_now
+from records import Completion, Status, utc_now
 from scripts.service import Service
 from settings import Settings
 from storage import Storage, open_storage
 from tests.harness import FIRST_SECRET, settings_in
 from tests.openapi import operations
+from tests.stores import pending
 from tests.upstream import Reply, Upstream, completion, echo
 
 ROOT = Path(__file__).parents[1]
@@ -59,20 +60,9 @@ class Running:
 
     def _add_example(self, user_id: str) -> None:
         now = utc_now()
-        record = Record(
-            id=ID,
-            kind=Kind.REFINE,
-            source="server",
-            status=Status.PENDING,
-            user_id=user_id,
-            client_id=self.credentials.client_id,
-            request_id="r",
-            prompt=DRAFT,
-            detail={"strategy": "general", "instructions": None, "parent_id": None},
-            model="gpt-4.1",
-            engine="openai",
-            timestamp=now,
-        )
+        detail = {"strategy": "general", "instructions": None, "parent_id": None}
+        owner = {"client_id": self.credentials.client_id, "user_id": user_id}
+        record = pending(now, id=ID, prompt=DRAFT, detail=detail, deadline_at=None, **owner)
         self.storage.begin(record)
         done = Completion(status=Status.SUCCEEDED, response=DRAFT, detail=record.detail, latency_ms=1, completed_at=now)
         self.storage.finish(ID, done)
