@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from counters import Count
 from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, problem_for
 from records import OBSERVED, Completion, Kind, Owner, Record, Status, new_id, utc_now
-from refinery.deadline import Deadline
 from refinery.engines import EngineError, Usage
 from settings import Settings
 from storage import Storage
+from stores.within import within
 
-from .ledger import Ledger, storage_reserve
+from .arrival import Arrival
+from .ledger import Ledger
 
 # After these the same request may well succeed, so that a retry with its key must reach the model.
 _RETRYABLE = {503, 504}
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """The coming in of one request: its id, its moment on both clocks, its deadline, and what the log shall say of it.
-
-    `notes` never holds a prompt, a response, a token or a secret. `counts` is what is left of the caller's quotas, by
-    what they count.
-    """
-
-    request_id: str
-    received_at: datetime
-    started: float
-    deadline: Deadline
-    notes: dict[str, object] = field(default_factory=dict)
-    counts: dict[str, Count] = field(default_factory=dict)
-
-    @classmethod
-    def now(cls, request_id: str, deadline_seconds: float) -> Arrival:
-        return cls(request_id, utc_now(), time.monotonic(), Deadline.after(deadline_seconds))
-
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the request came in."""
-        return round((time.monotonic() - self.started) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +56,7 @@ def pending_record(
         engine=engine,
         timestamp=received,
         expires_at=expiry(settings, received),
-        deadline_at=received + timedelta(seconds=settings.request_deadline_seconds),
+        deadline_at=asked.arrival.due_at,
         idempotency_key=asked.key,
         body_hash=asked.body_hash,
     )
@@ -93,11 +68,6 @@ def expiry(settings: Settings, received: datetime) -> datetime | None:
     return None if keep is None else received + timedelta(days=keep)
 
 
-def model_deadline(settings: Settings, arrival: Arrival) -> Deadline:
-    """The deadline of the model's part in a call."""
-    return arrival.deadline.minus(storage_reserve(settings))
-
-
 def audited(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
     """Record the call, do it, complete the record. Returns the completed record, and whether it is a replay.
 
@@ -105,9 +75,10 @@ def audited(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[]
     the completion; `IdempotencyKeyReused`, `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to
     another record.
     """
-    if pending.idempotency_key is not None:
-        ledger.catch_up()
-    record, replayed = claimed(ledger.storage, pending)
+    with within(ledger.model_deadline(arrival.deadline).remaining()):
+        if pending.idempotency_key is not None:
+            ledger.catch_up()
+        record, replayed = claimed(ledger.storage, pending)
     if replayed:
         return record, True
     began_ms = arrival.elapsed_ms()

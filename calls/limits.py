@@ -15,9 +15,9 @@ from rates import Rate
 from records import Owner, Record
 from refinery.engines import OFFLINE, EngineError, Usage
 from storage import Storage, StorageError
-from stores.within import within
 
-from .audit import Arrival, usage_as_dict
+from .arrival import Arrival
+from .audit import usage_as_dict
 
 # What the users of a client may use together, for each that one of them may.
 CLIENT_FACTOR = 10
@@ -100,8 +100,7 @@ class Limits:
         if not by or not arrival.deadline.remaining():
             return
         try:
-            with within(arrival.deadline.remaining()):
-                self._storage.counters.correct(taking, by)
+            self._storage.counters.correct(taking, by)
         except StorageError as error:
             _log.warning("tokens not settled: %s", error, extra={"fields": {"request_id": arrival.request_id}})
         else:

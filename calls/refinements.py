@@ -15,7 +15,8 @@ from schemas import refine as schema
 from schemas.base import is_record_id
 from settings import Settings
 
-from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .arrival import Arrival
+from .audit import Asked, audited, pending_record, usage_as_dict
 from .ledger import Ledger
 from .limits import Limits, tokens_in
 
@@ -94,7 +95,7 @@ class Refinements:
             instructions=pending.detail["instructions"],
             strategy=pending.detail["strategy"],
             model=pending.model or self._settings.openai_model,
-            deadline=model_deadline(self._settings, arrival),
+            deadline=self._ledger.model_deadline(arrival.deadline),
         )
         usage = usage_as_dict(refinement.usage)
         arrival.notes.update(

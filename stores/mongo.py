@@ -51,6 +51,8 @@ from .within import seconds_left
 DEFAULT_DATABASE = "klamala"
 OPERATION_SECONDS = 5.0
 PING_SECONDS = 1.5
+# All indexes together.
+INITIALIZE_SECONDS = 30.0
 # One operation deletes so many documents, so that it ends in time.
 _DELETED_AT_ONCE = 1000
 
@@ -104,7 +106,7 @@ class MongoStorage(Storage):
         self.counters = MongoCounters(counted, self._operation, clock)
 
     def initialize(self) -> None:
-        with translated():
+        with translated(), pymongo.timeout(seconds_left(INITIALIZE_SECONDS)):
             self._requests.create_index(
                 [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
                 name="idempotency",
