@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
 from counters import Counters
@@ -15,6 +16,10 @@ from records import Client, Completion, DailyUsage, Owner, Position, Record, Sel
 
 _CLAIM_ROUNDS = 8
 _BATCH = 200
+# Whoever leases reads so many jobs, whole ones, at a time. They are one more round behind for so many others who lease
+# at the same moment, and after these rounds go away empty-handed.
+_CANDIDATES = 4
+_LEASE_ROUNDS = 64
 
 
 class StorageError(Exception):
@@ -149,6 +154,38 @@ class Storage(ABC):
 
         Raises: `RecordRejected`.
         """
+
+    def lease(self, until: datetime, record_id: str | None = None) -> Record | None:
+        """Lease a job until then: the one with this id, or the one that is free for the longest. None: it is not free.
+
+        Free is a pending job before its deadline, never leased or with a lease that has ended, and leased less than
+        `MAX_JOB_ATTEMPTS` times. Anybody's job is leased. When the outcome is unknown, an attempt may be lost with it.
+        """
+        now = self._clock()
+        for _ in range(_LEASE_ROUNDS):
+            free = self._free_jobs(now, _CANDIDATES, record_id)
+            if not free:
+                break
+            for job in free:
+                if self._lease(job, until, now):
+                    return replace(job, lease_until=until, attempt=job.attempt + 1)
+        return None
+
+    def release(self, job: Record) -> bool:
+        """Give a lease back at once; the attempt stays counted. False as in `renew`."""
+        return self.renew(job, self._clock())
+
+    @abstractmethod
+    def renew(self, job: Record, until: datetime) -> bool:
+        """Keep a job, as `lease` returned it, until then. False when it is not pending or somebody leased it since."""
+
+    @abstractmethod
+    def _free_jobs(self, now: datetime, limit: int, record_id: str | None) -> Sequence[Record]:
+        """At most `limit` of the jobs that are free at `now`, those that are so for the longest first, then by id."""
+
+    @abstractmethod
+    def _lease(self, job: Record, until: datetime, now: datetime) -> bool:
+        """Set the lease and count an attempt, if the job is pending, leased as often as here, and free at `now`."""
 
     @abstractmethod
     def _insert(self, record: Record) -> None:

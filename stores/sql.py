@@ -104,6 +104,16 @@ class SqlStorage(Storage):
         statement = update(requests).where(_of.id == record_id, _of.status.in_(OPEN_STATES))
         return bool(self._changes(statement.values(completion.as_update())))
 
+    def renew(self, job: Record, until: datetime) -> bool:
+        return bool(self._changes(statements.leasing(job, until)))
+
+    def _lease(self, job: Record, until: datetime, now: datetime) -> bool:
+        free = statements.leasing(job, until).where(_of.lease_until <= now)
+        return bool(self._changes(free.values(attempt=job.attempt + 1)))
+
+    def _free_jobs(self, now: datetime, limit: int, record_id: str | None) -> Sequence[Record]:
+        return [Record.from_dict({**row}) for row in self._rows(statements.free_jobs(now, limit, record_id))]
+
     def _insert(self, record: Record) -> None:
         try:
             with self._transaction() as connection:

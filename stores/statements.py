@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Float, Select, Update, case, func, literal
 from records import (
     FINISHED_STATES,
     IDEMPOTENCY_WINDOW,
+    MAX_JOB_ATTEMPTS,
     MODEL_KINDS,
     REPORTED,
     DailyUsage,
@@ -20,7 +21,7 @@ from records import (
     abandonment,
 )
 
-from .tables import FILTERS, in_order_of, is_pending, requests
+from .tables import FILTERS, in_order_of, is_job, is_pending, requests
 
 _of = requests.c
 
@@ -72,6 +73,19 @@ def is_overdue(now: datetime) -> ColumnElement[bool]:
 def abandoning(now: datetime) -> Update:
     """Closes overdue records as abandoned."""
     return update(requests).where(is_overdue(now)).values(abandonment(now))
+
+
+def free_jobs(now: datetime, limit: int, record_id: str | None) -> Select[Any]:
+    """The jobs that are free, or this one if it is, those that are so for the longest first."""
+    free = (is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS)
+    statement = select(requests).where(*free).order_by(_of.lease_until, _of.id).limit(limit)
+    return statement if record_id is None else statement.where(_of.id == record_id)
+
+
+def leasing(job: Record, until: datetime) -> Update:
+    """Sets the lease of a job that is pending and was not leased since."""
+    unchanged = update(requests).where(_of.id == job.id, is_pending, is_job, _of.attempt == job.attempt)
+    return unchanged.values(lease_until=until)
 
 
 def key_has_expired(now: datetime) -> ColumnElement[bool]:

@@ -90,6 +90,8 @@ _index("idempotency", *_KEY, where=requests.c.idempotency_key.is_not(None), uniq
 # Written into statements, not bound: a partial index serves a query only if its condition can be seen there.
 is_pending = requests.c.status == literal_column("'pending'")
 _index("overdue", "deadline_at", where=is_pending)
+is_job = requests.c.lease_until.is_not(None)
+_index("jobs", "lease_until", "id", where=is_pending & is_job)
 _index("retention", "expires_at", where=requests.c.expires_at.is_not(None))
 
 # A page is read in the order of an index, whichever single filter it has: of a client's records, or of a user's.

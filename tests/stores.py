@@ -103,6 +103,10 @@ class Backend:
         """A pending record of now, with 25 seconds to its deadline."""
         return pending(self.clock(), **changes)
 
+    def job(self, **changes: Any) -> Record:
+        """A job that is begun now, with five minutes to its deadline."""
+        return job(self.clock(), **changes)
+
     def client(self, client_id: str = "klm_client", **changes: Any) -> Client:
         values = {"name": "a name", "scopes": ("refine", "log:read"), "key_hash": "a" * 64, "created_at": self.clock()}
         return Client(client_id=client_id, **{**values, **changes})
@@ -136,6 +140,12 @@ def pending(now: datetime, **changes: Any) -> Record:
     return Record(**{**values, **changes})
 
 
+def job(now: datetime, **changes: Any) -> Record:
+    """A job that is begun at that moment, with five minutes to its deadline."""
+    begun = {"attempt": 0, "lease_until": now, "deadline_at": now + timedelta(minutes=5)}
+    return pending(now, **{**begun, **changes})
+
+
 def completion(now: datetime, **changes: Any) -> Completion:
     """A success of that moment."""
     values = {
@@ -158,11 +168,12 @@ def stored(storage: Storage, record: Record) -> Record:
 
 def _with_times(record: Record) -> Record:
     # nx-27017 0.8.1 gives a datetime in a top-level `$set` back as the text "2026-11-20 01:02:03.004000"; MongoDB
-    # gives a datetime. Only a completion and an abandonment write one that way.
-    moment: Any = record.completed_at
-    if not isinstance(moment, str):
-        return record
-    return replace(record, completed_at=datetime.fromisoformat(moment).replace(tzinfo=UTC))
+    # gives a datetime. Only a completion, an abandonment and a lease write one that way.
+    return replace(record, completed_at=_moment(record.completed_at), lease_until=_moment(record.lease_until))
+
+
+def _moment(found: Any) -> Any:
+    return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found
 
 
 def ids(storage: Storage) -> list[str]:
@@ -496,6 +507,9 @@ def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
         "ping": store.ping,
         "begin": lambda: store.begin(record),
         "read": lambda: store.read(record.id, OWNER),
+        "lease": lambda: store.lease(utc_now()),
+        "renew": lambda: store.renew(record, utc_now()),
+        "release": lambda: store.release(record),
         "finish": lambda: store.finish(record.id, anybody.completion()),
         "add_client": lambda: store.add_client(anybody.client()),
         "client": lambda: store.client("klm_client"),
