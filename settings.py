@@ -83,7 +83,7 @@ def _base_url(raw: str) -> str | None:
 def _queue_url(raw: str) -> str | None:
     if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/_-]+", raw):
         # A FIFO queue, whose name ends in `.fifo`, would need an order that completions do not have.
-        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/outbox")
+        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/name")
     return raw or None
 
 
@@ -137,10 +137,12 @@ class Settings:
     max_body_bytes: int = _setting(_integer(1024, MAX_BODY_BYTES_LIMIT), str(1024 * 1024))
     max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
+    job_deadline_seconds: int = _setting(_integer(1, 3600), "300")
     rate_limit: Rate | None = _setting(parse_rate, "60/minute", empty=True)
     daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     outbox_queue_url: str | None = _setting(_queue_url)
+    jobs_queue_url: str | None = _setting(_queue_url)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
     on_lambda: bool = False
@@ -200,7 +202,7 @@ def _refuse_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("DATABASE_URL", "must name a database server on AWS Lambda, whose disk is not kept")
     if values["openai_api_key"] is None and values["openai_base_url"] is None:
         raise SettingsError("OPENAI_API_KEY", "must be set on AWS Lambda (or OPENAI_BASE_URL)")
-    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL"):
+    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL", "JOBS_QUEUE_URL"):
         if not values[name.lower()]:
             raise SettingsError(name, "must be set on AWS Lambda")
     return values

@@ -171,10 +171,6 @@ class Storage(ABC):
                     return replace(job, lease_until=until, attempt=job.attempt + 1)
         return None
 
-    def release(self, job: Record) -> bool:
-        """Give a lease back at once; the attempt stays counted. False as in `renew`."""
-        return self.renew(job, self._clock())
-
     @abstractmethod
     def renew(self, job: Record, until: datetime) -> bool:
         """Keep a job, as `lease` returned it, until then. False when it is not pending or somebody leased it since."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from counters import Count
-from records import utc_now
+from records import Record, utc_now
 from refinery.deadline import Deadline
 from stores.within import within
 
@@ -36,6 +36,14 @@ class Arrival:
         received = utc_now()
         due_at = received + timedelta(milliseconds=int(seconds * 1000))
         return cls(request_id, received, due_at, time.monotonic(), Deadline.after(seconds))
+
+    @classmethod
+    def of(cls, job: Record, seconds: float) -> Arrival:
+        """The coming in of a job that is begun now: it has what is left to its deadline, or so many seconds if less."""
+        now, due_at = utc_now(), job.deadline_at or utc_now()
+        started = time.monotonic() - (now - job.timestamp).total_seconds()
+        deadline = Deadline.after(min(seconds, (due_at - now).total_seconds()))
+        return cls(job.request_id, job.timestamp, due_at, started, deadline)
 
     def elapsed_ms(self) -> int:
         """Milliseconds since the request came in."""

@@ -13,7 +13,7 @@ from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, prob
 from records import OBSERVED, Completion, Kind, Owner, Record, Status, new_id, utc_now
 from refinery.engines import EngineError, Usage
 from settings import Settings
-from storage import Storage
+from storage import Storage, StorageError
 from stores.within import within
 
 from .arrival import Arrival
@@ -71,25 +71,38 @@ def expiry(settings: Settings, received: datetime) -> datetime | None:
 def audited(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
     """Record the call, do it, complete the record. Returns the completed record, and whether it is a replay.
 
-    Raises: what `work` raises; `StorageError` when the audit log takes no record, or neither it nor the outbox takes
-    the completion; `IdempotencyKeyReused`, `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to
-    another record.
+    Raises: as `opened` and `carried_out`.
+    """
+    record, replayed = opened(ledger, pending, arrival)
+    return (record, True) if replayed else (carried_out(ledger, pending, arrival, work), False)
+
+
+def opened(ledger: Ledger, pending: Record, arrival: Arrival) -> tuple[Record, bool]:
+    """`claimed`, in the time that there is before the model's is over, and not by what still waits in the outbox.
+
+    Raises: as `claimed`.
     """
     with within(ledger.model_deadline(arrival.deadline).remaining()):
         if pending.idempotency_key is not None:
             ledger.catch_up()
-        record, replayed = claimed(ledger.storage, pending)
-    if replayed:
-        return record, True
+        return claimed(ledger.storage, pending)
+
+
+def carried_out(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> Record:
+    """Do a call that is recorded, and complete its record. Returns the completed record.
+
+    Raises: what `work` raises; `StorageError` when neither the audit log nor the outbox takes the completion.
+    """
     began_ms = arrival.elapsed_ms()
     try:
         completion = work()
     except EngineError as error:
-        arrival.notes["upstream_ms"] = arrival.elapsed_ms() - began_ms
-        ledger.finish(pending, _failure(pending, error, arrival), arrival.deadline)
+        # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
+        arrival.notes.update(upstream_ms=arrival.elapsed_ms() - began_ms, attempts=1)
+        ledger.finish(pending, failed(pending, error, arrival), arrival.deadline)
         raise
     ledger.finish(pending, completion, arrival.deadline)
-    return completion.applied_to(pending), False
+    return completion.applied_to(pending)
 
 
 def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
@@ -102,6 +115,8 @@ def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
         return held, False
     if held.body_hash != record.body_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
+    if record.is_job and held.is_job:
+        return held, True
     if held.status is Status.PENDING:
         raise CallInProgress(seconds_until(held.deadline_at))
     if held.error is not None:
@@ -109,14 +124,16 @@ def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
     return held, True
 
 
-def _failure(pending: Record, error: EngineError, arrival: Arrival) -> Completion:
+def failed(pending: Record, error: EngineError | StorageError, arrival: Arrival) -> Completion:
+    """What the record of a call says that ended in this error."""
     problem = problem_for(error)
-    usage = usage_as_dict(error.usage) if error.usage else None
-    # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
-    arrival.notes.update(engine=pending.engine, attempts=1, **error.audit_detail(), **(usage or {}))
+    engine_error = error if isinstance(error, EngineError) else None
+    usage = usage_as_dict(engine_error.usage) if engine_error and engine_error.usage else None
+    detail = engine_error.audit_detail() if engine_error else {}
+    arrival.notes.update(engine=pending.engine, **detail, **(usage or {}))
     return Completion(
         status=Status.FAILED,
-        detail={**pending.detail, **error.audit_detail()},
+        detail={**pending.detail, **detail},
         usage=usage,
         error=problem.as_dict(),
         latency_ms=arrival.elapsed_ms(),

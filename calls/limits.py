@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 
-from counters import BudgetExhausted, Quota, RateLimited, Taking
+from counters import BudgetExhausted, Count, Mark, Quota, RateLimited, Taking
 from problems import RequestError
 from rates import Rate
 from records import Owner, Record
@@ -78,6 +78,18 @@ class Limits:
                 )
             return call()
         return self._settled(taking, estimate, arrival, call)
+
+    def settled(self, job: Record, estimate: int, arrival: Arrival, call: Call) -> None:
+        """Make a call whose `estimate` was taken when it was accepted, maybe by another process.
+
+        Raises: what the call raises.
+        """
+        if self._daily_tokens is None or job.engine == OFFLINE:
+            call()
+            return
+        quotas = _quotas(TOKENS, job.owner, self._daily_tokens, _next_midnight)
+        mark = Mark(estimate, _next_midnight(job.timestamp))
+        self._settled(Taking(True, [Count(quota, mark, 0) for quota in quotas]), estimate, arrival, call)
 
     def _settled(self, taking: Taking, estimate: int, arrival: Arrival, call: Call) -> tuple[Record, bool]:
         # It stays where it is unknown what the call used, or whether it reached the model.

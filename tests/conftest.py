@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import Storage
+from tests.aws import CREDENTIALS, moto_server, new_queue
 from tests.harness import Harness, build
 from tests.stores import (
     NO_POSTGRESQL,
@@ -97,3 +99,26 @@ def silent_port() -> Iterator[int]:
     with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as server:
         port: int = server.getsockname()[1]
         yield port
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's server."""
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture
+def sqs(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of moto's server, which the environment names for the code under test too."""
+    import boto3
+
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto}.items():
+        monkeypatch.setenv(name, value)
+    return boto3.client("sqs")
+
+
+@pytest.fixture
+def queue(sqs: Any) -> str:
+    """The URL of a new queue for messages as large as they may be."""
+    return new_queue(sqs)

@@ -509,7 +509,6 @@ def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
         "read": lambda: store.read(record.id, OWNER),
         "lease": lambda: store.lease(utc_now()),
         "renew": lambda: store.renew(record, utc_now()),
-        "release": lambda: store.release(record),
         "finish": lambda: store.finish(record.id, anybody.completion()),
         "add_client": lambda: store.add_client(anybody.client()),
         "client": lambda: store.client("klm_client"),

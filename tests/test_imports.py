@@ -22,7 +22,7 @@ LAYERS = (
     {"edge"},
     {"openapi"},
     {"blueprints", "commands"},
-    {"cli"},
+    {"cli", "background"},
     {"app"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}

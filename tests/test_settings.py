@@ -44,10 +44,12 @@ DEFAULTS: dict[str, Any] = {
     "MAX_BODY_BYTES": 1024 * 1024,
     "MAX_OUTPUT_TOKENS": 4096,
     "REQUEST_DEADLINE_SECONDS": 25,
+    "JOB_DEADLINE_SECONDS": 300,
     "RATE_LIMIT": Rate(60, timedelta(minutes=1)),
     "DAILY_TOKEN_BUDGET": None,
     "LOG_RETENTION_DAYS": None,
     "OUTBOX_QUEUE_URL": None,
+    "JOBS_QUEUE_URL": None,
     "WEB_CONCURRENCY": 2,
     "WEB_THREADS": 32,
 }
@@ -119,6 +121,7 @@ PARSED: list[tuple[str, str, Any]] = [
     ("MAX_OUTPUT_TOKENS", "1", 1),
     ("MAX_OUTPUT_TOKENS", "1000000", 1_000_000),
     ("REQUEST_DEADLINE_SECONDS", "900", 900),
+    ("JOB_DEADLINE_SECONDS", "3600", 3600),
     ("RATE_LIMIT", "1/second", Rate(1, timedelta(seconds=1))),
     ("RATE_LIMIT", " 5 / minutes ", Rate(5, timedelta(minutes=1))),
     ("RATE_LIMIT", "10/hour", Rate(10, timedelta(hours=1))),
@@ -131,6 +134,7 @@ PARSED: list[tuple[str, str, Any]] = [
     ("LOG_RETENTION_DAYS", "30", 30),
     ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
     ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o", "http://127.0.0.1:5000/1/o"),
+    ("JOBS_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/j", "https://sqs.eu-central-1.amazonaws.com/1/j"),
     ("WEB_CONCURRENCY", "1", 1),
     ("WEB_THREADS", "64", 64),
 ]
@@ -178,6 +182,7 @@ NUMBERS = {
     "MAX_BODY_BYTES": ("1023", "5242881"),
     "MAX_OUTPUT_TOKENS": ("0", "1000001"),
     "REQUEST_DEADLINE_SECONDS": ("0", "901"),
+    "JOB_DEADLINE_SECONDS": ("0", "3601"),
     "DAILY_TOKEN_BUDGET": ("0", "1000000000000"),
     "LOG_RETENTION_DAYS": ("0", "36501"),
     "WEB_CONCURRENCY": ("0", "1025"),
@@ -261,7 +266,8 @@ REFUSED: list[tuple[str, str]] = [
         )
     ),
     *(
-        ("OUTBOX_QUEUE_URL", raw)
+        (name, raw)
+        for name in ("OUTBOX_QUEUE_URL", "JOBS_QUEUE_URL")
         for raw in (
             CANARY,
             f"sqs://{CANARY}/1/o",
@@ -354,6 +360,7 @@ ON_LAMBDA = {
     "OPENAI_API_KEY": f"sk-{CANARY}",
     "JWT_SECRETS": f"k:{SECRET}",
     "OUTBOX_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/outbox",
+    "JOBS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs",
 }
 NO_FALLBACK = {
     "no database": ({"DATABASE_URL": ""}, "DATABASE_URL"),
@@ -361,7 +368,8 @@ NO_FALLBACK = {
     "no model": ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     "no secrets": ({"JWT_SECRETS": ""}, "JWT_SECRETS"),
     "blank secrets": ({"JWT_SECRETS": " , "}, "JWT_SECRETS"),
-    "no queue": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
+    "no outbox": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
+    "no jobs": ({"JOBS_QUEUE_URL": ""}, "JOBS_QUEUE_URL"),
 }
 
 
