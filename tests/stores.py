@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -448,9 +448,21 @@ def in_nx(url: str) -> Backend:
 
 
 def in_mongomock() -> Backend:
-    """MongoDB's store on a double that lives in the process."""
+    """MongoDB's store on a double that lives in the process.
+
+    mongomock 4.3 looks for what an update changes and changes it in two steps, which MongoDB does in one
+    (https://www.mongodb.com/docs/manual/core/write-operations-atomicity/): here one operation waits for the other.
+    """
     database: Any = mongomock.MongoClient(tz_aware=True).klamala
-    return Backend("mongomock", lambda create, clock: MongoStorage(database, create=create, clock=clock))
+    one_at_a_time = Lock()
+
+    class InTurn(MongoStorage):
+        @contextmanager
+        def _operation(self) -> Iterator[None]:
+            with one_at_a_time, super()._operation():
+                yield
+
+    return Backend("mongomock", lambda create, clock: InTurn(database, create=create, clock=clock))
 
 
 @contextmanager
