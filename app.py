@@ -22,7 +22,7 @@ from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
-from calls.jobs import JobRunner, Submissions
+from calls.jobs import Submissions
 from calls.ledger import Ledger, storage_reserve
 from calls.limits import Limits
 from calls.refinements import Refinements
@@ -66,7 +66,7 @@ def create_app(
     ledger = Ledger(storage, outbox, courier_for(app, settings, storage, outbox), storage_reserve(settings))
     limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
     refinements = Refinements(settings, ledger, refiner, limits)
-    queue = queue_for(app, ledger, outbox, jobs, JobRunner(ledger, refinements))
+    queue = queue_for(app, ledger, refinements, outbox, jobs)
     generations = Generations(settings, ledger, refiner.engine, limits)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))

@@ -11,8 +11,10 @@ import logging
 from flask import Flask
 
 from calls.jobs import JobQueue, JobRunner
+from calls.leases import Leases
 from calls.ledger import Ledger
 from calls.pool import JobPool
+from calls.refinements import Refinements
 from calls.worker import Worker
 from settings import Settings
 from storage import Storage
@@ -42,10 +44,12 @@ def courier_for(app: Flask, settings: Settings, storage: Storage, outbox: Outbox
     return courier
 
 
-def queue_for(app: Flask, ledger: Ledger, outbox: Outbox, jobs: SqsJobs | None, runner: JobRunner) -> JobQueue:
+def queue_for(app: Flask, ledger: Ledger, refinements: Refinements, outbox: Outbox, jobs: SqsJobs | None) -> JobQueue:
     """Who does jobs: the worker behind the queue, else this process; without gunicorn from the first job on."""
+    leases = Leases(ledger)
+    runner = JobRunner(ledger, refinements, leases)
     if jobs is None:
-        pool = app.extensions["jobs"] = JobPool(ledger, runner.run)
+        pool = app.extensions["jobs"] = JobPool(leases, runner.run)
         return pool
     if isinstance(outbox, SqsOutbox):
         app.extensions["worker"] = Worker(ledger.storage, outbox, jobs, runner)

@@ -171,6 +171,10 @@ class Storage(ABC):
                     return replace(job, lease_until=until, attempt=job.attempt + 1)
         return None
 
+    def lost_jobs(self) -> Sequence[Record]:
+        """Some of the free jobs that somebody had leased: whoever that was did not renew the lease."""
+        return [job for job in self._free_jobs(self._clock(), _BATCH, None) if job.attempt]
+
     @abstractmethod
     def renew(self, job: Record, until: datetime) -> bool:
         """Keep a job, as `lease` returned it, until then. False when it is not pending or somebody leased it since."""

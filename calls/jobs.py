@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
-from records import MAX_JOB_ATTEMPTS, Owner, Record, Selection, Status, utc_now
+from records import MAX_JOB_ATTEMPTS, Owner, Record, Selection, Status
 from refinery.engines import EngineError
 from schemas.refine import RefineRequest
 from settings import Settings
@@ -18,13 +18,12 @@ from stores.within import within
 
 from .arrival import Arrival
 from .audit import carried_out, failed, opened
+from .leases import Leases
 from .ledger import Ledger
 from .refinements import Refinements
 
 # How often a caller should look after a job.
 POLL_SECONDS = 2
-# The lease of who works for a limited time outlasts that time by so much.
-_LEASE_MARGIN_SECONDS = 5.0
 
 _log = logging.getLogger("klamala.jobs")
 
@@ -77,9 +76,10 @@ class Submissions:
 class JobRunner:
     """Does jobs. Whatever becomes of one is in its record, in the outbox, or at least in the log."""
 
-    def __init__(self, ledger: Ledger, refinements: Refinements) -> None:
+    def __init__(self, ledger: Ledger, refinements: Refinements, leases: Leases) -> None:
         self._ledger = ledger
         self._refinements = refinements
+        self._leases = leases
 
     def run(self, job: Record, seconds: float = math.inf) -> None:
         """Do a leased job by its deadline, or within so many seconds, if that is less.
@@ -100,11 +100,14 @@ class JobRunner:
 
         Raises: `StorageError`.
         """
-        storage = self._ledger.storage
         with within(seconds):
-            job = storage.lease(utc_now() + timedelta(seconds=seconds + _LEASE_MARGIN_SECONDS), record_id)
+            job = self._leases.take(record_id)
             if job is None:
-                found = storage.read(record_id, Selection())
-                return found is None or found.status is not Status.PENDING or found.attempt >= MAX_JOB_ATTEMPTS
-        self.run(job, seconds)
+                return not self._is_left(record_id)
+        with self._leases.kept(job):
+            self.run(job, seconds)
         return True
+
+    def _is_left(self, record_id: str) -> bool:
+        found = self._ledger.storage.read(record_id, Selection())
+        return found is not None and found.status is Status.PENDING and found.attempt < MAX_JOB_ATTEMPTS

@@ -36,17 +36,25 @@ class Worker:
         """Answer an event as its source wants it; `seconds_left` says how much time the invocation has.
 
         To SQS that is which messages are to come again
-        (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting).
+        (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html).
 
-        Raises: `UnknownEvent`; `StorageError` where the schedule's sweep fails.
+        Raises: `UnknownEvent`; `StorageError` where what the schedule wants fails.
         """
         if event.get("source") == "aws.events":
-            swept = self._storage.sweep()
-            return {"abandoned": swept.abandoned, "expired": swept.expired}
+            return self._tidy()
         failed = []
         for queue, messages in _by_queue(event).items():
             failed += self._handler_of(queue)(messages, seconds_left)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+    def _tidy(self) -> dict[str, int]:
+        swept = self._storage.sweep()
+        # The message of a worker that died comes again after its visibility timeout, which is long after the job's
+        # deadline: six times the function's timeout is AWS's advice.
+        lost = self._storage.lost_jobs()
+        for job in lost:
+            self._jobs.put(job.id)
+        return {"abandoned": swept.abandoned, "expired": swept.expired, "put_again": len(lost)}
 
     def _handler_of(self, queue: str) -> Callable[[Sequence[Message], Callable[[], float]], list[str]]:
         handlers = {self._jobs.name: self._do_jobs, self._outbox.name: self._apply}

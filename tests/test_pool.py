@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import pytest
 
+from calls.leases import LEASE_SECONDS, Leases
 from calls.ledger import Ledger
 from calls.pool import JobPool
 from records import MAX_JOB_ATTEMPTS, Record, Selection, Status, utc_now
@@ -74,8 +76,9 @@ def start(store: Storage, tmp_path: Path) -> Iterator[Start]:
     pools, works = [], []
     ledger = Ledger(store, open_outbox("sqlite:///x", tmp_path, None), None, 1.0)
 
-    def begin(work: Work, **limits: float) -> JobPool:
-        pool = JobPool(ledger, work, **{"look_seconds": 0.05, **limits})  # type: ignore[arg-type]
+    def begin(work: Work, **limits: Any) -> JobPool:
+        leases = Leases(ledger, limits.pop("lease_seconds", LEASE_SECONDS))
+        pool = JobPool(leases, work, look_seconds=0.05, **limits)
         pools.append(pool)
         works.append(work)
         pool.start()
@@ -221,7 +224,7 @@ def test_a_pool_outlives_its_storage(store: Storage, tmp_path: Path, caplog: pyt
     work = Work(store)
     work.go.set()
     job(store)
-    pool = JobPool(ledger, work, look_seconds=0.05)
+    pool = JobPool(Leases(ledger), work, look_seconds=0.05)
     pool.start()
     while not any(entry.message == "no jobs taken" for entry in caplog.records):
         pass

@@ -96,11 +96,6 @@ class Both:
             worker = self.workers[which % len(self.workers)]
             assert self.store.renew(worker, self._until(seconds)) == self.model.renew(worker, seconds)
 
-    def release(self, which: int, _seconds: int) -> None:
-        if self.workers:
-            worker = self.workers[which % len(self.workers)]
-            assert self.store.release(worker) == self.model.renew(worker, 0)
-
     def finish(self, which: int, seconds: int) -> None:
         if self.workers:
             worker = self.workers[which % len(self.workers)]
@@ -120,7 +115,7 @@ class Both:
 Use = Callable[[Both, int, int], None]
 # Some more often than others: a job goes through several hands before it is completed.
 uses: st.SearchStrategy[Use] = st.sampled_from(
-    [Both.begin, *2 * [Both.lease, Both.wait], Both.lease_by_id, Both.renew, Both.release, Both.finish, Both.sweep]
+    [Both.begin, *2 * [Both.lease, Both.wait], Both.lease_by_id, Both.renew, Both.finish, Both.sweep]
 )
 # Whole seconds: the smallest step that every store tells apart.
 steps = st.lists(st.tuples(uses, st.integers(0, 9), st.integers(0, 9)), min_size=5, max_size=40)
@@ -129,7 +124,7 @@ steps = st.lists(st.tuples(uses, st.integers(0, 9), st.integers(0, 9)), min_size
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 def test_a_store_does_as_the_model(backend: Backend, store: Storage, steps: list[tuple[Use, int, int]]) -> None:
-    """Who leases, renews, releases and completes what, and when, comes out in the store as in the model."""
+    """Who leases, renews and completes what, and when, comes out in the store as in the model."""
     store.erase(OWNER)
     both = Both(store, backend, Model(backend.clock, backend.name == "nx"))
     for use, which, seconds in steps:

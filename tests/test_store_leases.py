@@ -101,7 +101,7 @@ def test_a_call_that_is_answered_at_once_is_no_job(backend: Backend, store: Stor
     begun(store, call)
     backend.clock.advance(seconds=20)
     assert none_is_free(store, backend, call)
-    assert (store.renew(call, backend.clock() + MINUTE), store.release(call)) == (False, False)
+    assert store.renew(call, backend.clock() + MINUTE) is False
     assert stored(store, call) == call
 
 
@@ -125,9 +125,9 @@ def taken_over(backend: Backend, store: Storage) -> tuple[Record, Record]:
 
 
 def test_who_lost_a_lease_cannot_get_it_back(backend: Backend, store: Storage) -> None:
-    """After a takeover the former worker's renewal and release are refused, and change nothing."""
+    """After a takeover the former worker's renewal is refused, and changes nothing."""
     former, present = taken_over(backend, store)
-    assert (store.renew(former, backend.clock() + 2 * MINUTE), store.release(former)) == (False, False)
+    assert store.renew(former, backend.clock() + 2 * MINUTE) is False
     assert stored(store, present) == present
     assert store.renew(present, backend.clock() + 2 * MINUTE) is True
 
@@ -142,7 +142,6 @@ def test_the_first_completion_is_taken(backend: Backend, store: Storage, first: 
     assert stored(store, completed) == completed
     assert store.finish(workers[1 - first].id, completions[1 - first]) is False
     assert [store.renew(worker, backend.clock() + MINUTE) for worker in workers] == [False, False]
-    assert [store.release(worker) for worker in workers] == [False, False]
     assert stored(store, completed) == completed
 
 
@@ -168,24 +167,24 @@ def test_a_late_renewal_is_one_if_nobody_came(backend: Backend, store: Storage) 
     assert none_is_free(store, backend, job)
 
 
-def test_a_released_job_is_free_at_once(backend: Backend, store: Storage) -> None:
+def test_a_job_that_is_renewed_until_now_is_free_at_once(backend: Backend, store: Storage) -> None:
     """What a worker gives back is leased by the next one, and the attempt is counted."""
     begun(store, job := backend.job())
     worker = leased(store, backend)
     backend.clock.advance(seconds=10)
-    assert store.release(worker) is True
+    assert store.renew(worker, backend.clock()) is True
     assert stored(store, job) == replace(worker, lease_until=backend.clock())
     assert leased(store, backend) == replace(worker, lease_until=backend.clock() + MINUTE, attempt=2)
 
 
 @on(*TELLS_THE_ORDER)
-def test_a_released_job_is_behind_those_that_waited(backend: Backend, store: Storage) -> None:
+def test_such_a_job_is_behind_those_that_waited(backend: Backend, store: Storage) -> None:
     """What a worker gives back is free from then on: others are free for longer."""
     begun(store, job := backend.job())
     worker = leased(store, backend)
     begun(store, other := backend.job())
     backend.clock.advance(seconds=10)
-    assert store.release(worker) is True
+    assert store.renew(worker, backend.clock()) is True
     assert [leased(store, backend).id for _ in range(2)] == [other.id, job.id]
 
 
@@ -197,7 +196,7 @@ def test_a_job_is_leased_so_often_and_no_more(backend: Backend, store: Storage) 
         assert worker.attempt == attempt
         backend.clock.now += MINUTE
     assert none_is_free(store, backend, job)
-    assert (store.renew(worker, backend.clock()), store.release(worker)) == (True, True)
+    assert store.renew(worker, backend.clock()) is True
     assert none_is_free(store, backend, job)
     backend.clock.advance(minutes=5)
     assert store.sweep().abandoned == 1
@@ -213,7 +212,7 @@ def test_no_job_is_leased_past_its_deadline(backend: Backend, store: Storage) ->
     backend.clock.now = deadline
     assert none_is_free(store, backend, job, early)
     assert {stored(store, each).status for each in (job, early)} == {Status.ABANDONED}
-    assert (store.renew(worker, deadline + MINUTE), store.release(worker)) == (False, False)
+    assert store.renew(worker, deadline + MINUTE) is False
     backend.clock.now += MINUTE
     assert none_is_free(store, backend, job, early)
     assert store.finish(worker.id, backend.completion()) is True
@@ -229,7 +228,7 @@ def test_a_completed_job_is_done(backend: Backend, store: Storage, status: Statu
         assert store.finish(job.id, backend.completion(status)) is True
     backend.clock.now += 2 * MINUTE
     assert none_is_free(store, backend, worked_on, untouched)
-    assert (store.renew(worker, backend.clock() + MINUTE), store.release(worker)) == (False, False)
+    assert store.renew(worker, backend.clock() + MINUTE) is False
 
 
 def test_an_erased_job_is_gone(backend: Backend, store: Storage) -> None:
@@ -239,7 +238,7 @@ def test_an_erased_job_is_gone(backend: Backend, store: Storage) -> None:
     assert store.erase(OWNER) == 2
     backend.clock.now += MINUTE
     assert none_is_free(store, backend, erased)
-    assert (store.renew(worker, backend.clock() + MINUTE), store.release(worker)) == (False, False)
+    assert store.renew(worker, backend.clock() + MINUTE) is False
     assert store.finish(worker.id, backend.completion()) is False
     assert ids(store) == []
 

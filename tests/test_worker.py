@@ -203,7 +203,21 @@ def test_the_schedule_sweeps(function: Function) -> None:
     """The schedule's event closes what is overdue, and says how much that was."""
     function.store.begin(pending(utc_now() - timedelta(hours=1)))
     event = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-    assert function.worker.handle(event, lambda: PLENTY) == {"abandoned": 1, "expired": 0}
+    assert function.worker.handle(event, lambda: PLENTY) == {"abandoned": 1, "expired": 0, "put_again": 0}
+
+
+def test_the_schedule_puts_lost_jobs_again(function: Function) -> None:
+    """A job whose worker died is put into the queue again; one that waits for its first worker is there already."""
+    function.refine()
+    lost = function.newest()
+    function.refine()
+    delivered(function.sqs, function.jobs)
+    assert function.store.lease(utc_now(), lost.id) is not None
+    answer = function.worker.handle({"source": "aws.events"}, lambda: PLENTY)
+    assert answer == {"abandoned": 0, "expired": 0, "put_again": 1}
+    (message,) = [each for each in delivered(function.sqs, function.jobs) if lost.id in each["body"]]
+    assert function.work(message) == []
+    assert stored(function.store, lost).status is Status.SUCCEEDED
 
 
 UNKNOWN: list[Any] = [
