@@ -139,7 +139,7 @@ class SqlStorage(Storage):
 
     def abandon_overdue(self) -> int:
         now = self._clock()
-        return self._in_batches(statements.abandoning(now), statements.is_overdue(now), _of.deadline_at)
+        return self._in_batches(statements.abandoning(now), statements.overdue_by_index(now), _of.deadline_at)
 
     def delete_expired(self) -> int:
         return self._in_batches(delete(requests), _of.expires_at <= self._clock(), _of.expires_at)

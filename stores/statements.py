@@ -70,6 +70,11 @@ def is_overdue(now: datetime) -> ColumnElement[bool]:
     return is_pending & (_of.deadline_at <= now)
 
 
+def overdue_by_index(now: datetime) -> ColumnElement[bool]:
+    """The same of many records, looked for by their deadlines."""
+    return in_order_of("overdue") & is_overdue(now)
+
+
 def abandoning(now: datetime) -> Update:
     """Closes overdue records as abandoned."""
     return update(requests).where(is_overdue(now)).values(abandonment(now))
@@ -78,8 +83,9 @@ def abandoning(now: datetime) -> Update:
 def free_jobs(now: datetime, limit: int, record_id: str | None) -> Select[Any]:
     """The jobs that are free, or this one if it is, those that are so for the longest first."""
     free = (is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS)
-    statement = select(requests).where(*free).order_by(_of.lease_until, _of.id).limit(limit)
-    return statement if record_id is None else statement.where(_of.id == record_id)
+    if record_id is not None:
+        return select(requests).where(_of.id == record_id, *free)
+    return select(requests).where(in_order_of("jobs"), *free).order_by(_of.lease_until, _of.id).limit(limit)
 
 
 def leasing(job: Record, until: datetime) -> Update:
