@@ -16,10 +16,8 @@ from records import Client, Completion, DailyUsage, Owner, Position, Record, Sel
 
 _CLAIM_ROUNDS = 8
 _BATCH = 200
-# Whoever leases reads so many jobs, whole ones, at a time. They are one more round behind for so many others who lease
-# at the same moment, and after these rounds go away empty-handed.
-_CANDIDATES = 4
-_LEASE_ROUNDS = 64
+# A round is lost to another worker, who was faster with a job: so many are never at it at the same moment.
+_LEASE_ROUNDS = 100
 
 
 class StorageError(Exception):
@@ -156,19 +154,18 @@ class Storage(ABC):
         """
 
     def lease(self, until: datetime, record_id: str | None = None) -> Record | None:
-        """Lease a job until then: the one with this id, or the one that is free for the longest. None: it is not free.
+        """Lease a job until then: the one with this id, or the one that is free for the longest. None if none is free.
 
         Free is a pending job before its deadline, never leased or with a lease that has ended, and leased less than
-        `MAX_JOB_ATTEMPTS` times. Anybody's job is leased. When the outcome is unknown, an attempt may be lost with it.
+        `MAX_JOB_ATTEMPTS` times; whose it is does not matter. A lease whose outcome is unknown may cost an attempt.
         """
         now = self._clock()
         for _ in range(_LEASE_ROUNDS):
-            free = self._free_jobs(now, _CANDIDATES, record_id)
-            if not free:
+            job = self._free_job(now, record_id)
+            if job is None:
                 break
-            for job in free:
-                if self._lease(job, until, now):
-                    return replace(job, lease_until=until, attempt=job.attempt + 1)
+            if self._lease(job, until, now):
+                return replace(job, lease_until=until, attempt=job.attempt + 1)
         return None
 
     def lost_jobs(self) -> Sequence[Record]:
@@ -180,8 +177,8 @@ class Storage(ABC):
         """Keep a job, as `lease` returned it, until then. False when it is not pending or somebody leased it since."""
 
     @abstractmethod
-    def _free_jobs(self, now: datetime, limit: int, record_id: str | None) -> Sequence[Record]:
-        """At most `limit` of the jobs that are free at `now`, those that are so for the longest first, then by id."""
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
+        """The job with this id, if it is free at `now`, or the one that is free for the longest, of several by id."""
 
     @abstractmethod
     def _lease(self, job: Record, until: datetime, now: datetime) -> bool:

@@ -142,10 +142,9 @@ class MongoStorage(Storage):
         free = {**free_jobs(now, job.id), "attempt": job.attempt}
         return self._set(free, {"lease_until": until, "attempt": job.attempt + 1})
 
-    def _free_jobs(self, now: datetime, limit: int, record_id: str | None) -> Sequence[Record]:
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
         with self._operation():
-            found = self._requests.find(free_jobs(now, record_id)).sort(FREE_LONGEST_FIRST).limit(limit)
-            return [record for document in found if (record := record_of(document))]
+            return record_of(self._requests.find_one(free_jobs(now, record_id), sort=FREE_LONGEST_FIRST))
 
     def _insert(self, record: Record) -> None:
         with self._operation():

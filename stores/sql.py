@@ -111,8 +111,8 @@ class SqlStorage(Storage):
         free = statements.leasing(job, until).where(_of.lease_until <= now)
         return bool(self._changes(free.values(attempt=job.attempt + 1)))
 
-    def _free_jobs(self, now: datetime, limit: int, record_id: str | None) -> Sequence[Record]:
-        return [Record.from_dict({**row}) for row in self._rows(statements.free_jobs(now, limit, record_id))]
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
+        return self._first(statements.free_job(now, record_id))
 
     def _insert(self, record: Record) -> None:
         try:
@@ -139,7 +139,7 @@ class SqlStorage(Storage):
 
     def abandon_overdue(self) -> int:
         now = self._clock()
-        return self._in_batches(statements.abandoning(now), statements.is_overdue(now), _of.deadline_at)
+        return self._in_batches(statements.abandoning(now), statements.overdue_by_index(now), _of.deadline_at)
 
     def delete_expired(self) -> int:
         return self._in_batches(delete(requests), _of.expires_at <= self._clock(), _of.expires_at)
@@ -171,7 +171,10 @@ class SqlStorage(Storage):
         return [statements.daily(row) for row in self._rows(statements.usage_by_day(selection))]
 
     def _one(self, *conditions: Any) -> Record | None:
-        rows = self._rows(select(requests).where(*conditions))
+        return self._first(select(requests).where(*conditions))
+
+    def _first(self, statement: Any) -> Record | None:
+        rows = self._rows(statement)
         return Record.from_dict({**rows[0]}) if rows else None
 
     def add_client(self, client: Client) -> None:

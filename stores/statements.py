@@ -70,16 +70,22 @@ def is_overdue(now: datetime) -> ColumnElement[bool]:
     return is_pending & (_of.deadline_at <= now)
 
 
+def overdue_by_index(now: datetime) -> ColumnElement[bool]:
+    """The same of many records, looked for by their deadlines."""
+    return in_order_of("overdue") & is_overdue(now)
+
+
 def abandoning(now: datetime) -> Update:
     """Closes overdue records as abandoned."""
     return update(requests).where(is_overdue(now)).values(abandonment(now))
 
 
-def free_jobs(now: datetime, limit: int, record_id: str | None) -> Select[Any]:
-    """The jobs that are free, or this one if it is, those that are so for the longest first."""
+def free_job(now: datetime, record_id: str | None) -> Select[Any]:
+    """The job with this id, if it is free, or the one that is free for the longest."""
     free = (is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS)
-    statement = select(requests).where(*free).order_by(_of.lease_until, _of.id).limit(limit)
-    return statement if record_id is None else statement.where(_of.id == record_id)
+    if record_id is not None:
+        return select(requests).where(_of.id == record_id, *free)
+    return select(requests).where(in_order_of("jobs"), *free).order_by(_of.lease_until, _of.id).limit(1)
 
 
 def leasing(job: Record, until: datetime) -> Update:

@@ -360,10 +360,10 @@ class PgServer:
             cursors = [connection.execute(statement.encode()) for statement in statements]
             return cursors[-1].fetchall() if cursors[-1].description else []
 
-    def create(self) -> str:
-        """The name of a new database."""
+    def create(self, template: str | None = None) -> str:
+        """The name of a new database, a copy of `template` if there is one: nobody may be connected to that."""
         name = new_database()
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
         return name
 
     def start(self) -> None:
@@ -466,9 +466,9 @@ def in_mongomock() -> Backend:
 
 
 @contextmanager
-def in_postgresql(server: PgServer) -> Iterator[Backend]:
-    """A new database on this server, dropped afterwards."""
-    name = server.create()
+def in_postgresql(server: PgServer, template: str | None = None) -> Iterator[Backend]:
+    """A new database on this server, a copy of `template` if there is one, dropped afterwards."""
+    name = server.create(template)
     backend = at_url("postgresql", server.url(name))
     try:
         yield backend
@@ -508,6 +508,25 @@ def race(racers: list[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(racers)) as pool:
         return list(pool.map(run, racers))
+
+
+def race_of_processes(commands: Sequence[Sequence[str]]) -> list[str]:
+    """What Python modules with arguments print after "ready", when their input ends at the same moment."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-m", *each], cwd=ROOT, **pipes) for each in commands]
+    try:
+        for process in processes:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.close()
+            process.stdin = None
+        return [process.communicate(timeout=2 * BOUND)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def uses_of(store: Storage) -> dict[str, Callable[[], object]]:

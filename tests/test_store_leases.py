@@ -262,7 +262,8 @@ def test_a_lease_that_is_sent_again_is_refused(backend: Backend, store: Storage)
     """A lease whose reply was lost has cost an attempt: the same write once more changes nothing."""
     begun(store, job := backend.job())
     now = backend.clock()
-    (free,) = store._free_jobs(now, SOME, None)
+    free = store._free_job(now, None)
+    assert free is not None
     assert store._lease(free, now + MINUTE, now) is True
     assert store._lease(free, now + 2 * MINUTE, now) is False
     assert stored(store, job) == replace(job, lease_until=now + MINUTE, attempt=1)
@@ -277,7 +278,8 @@ def test_who_renews_just_in_time_keeps_the_job(backend: Backend, store: Storage)
     worker = leased(store, backend)
     backend.clock.now += MINUTE
     now = backend.clock()
-    (free,) = store._free_jobs(now, SOME, job.id)
+    free = store._free_job(now, job.id)
+    assert free is not None
     assert store.renew(worker, now + MINUTE) is True
     assert store._lease(free, now + 2 * MINUTE, now) is False
     assert stored(store, job) == replace(worker, lease_until=now + MINUTE)
