@@ -15,7 +15,7 @@ from counters import Counters
 from records import Client, Completion, DailyUsage, Owner, Position, Record, Selection, Status, Swept, utc_now
 
 _CLAIM_ROUNDS = 8
-_BATCH = 200
+BATCH = 200
 # A round is lost to another worker, who was faster with a job: so many are never at it at the same moment.
 _LEASE_ROUNDS = 100
 
@@ -118,7 +118,7 @@ class Storage(ABC):
     def every(self, selection: Selection) -> Iterator[Record]:
         """All selected records, newest first, however many: only a batch of them is in memory at a time."""
         after = None
-        while batch := self.page(selection, _BATCH, after):
+        while batch := self.page(selection, BATCH, after):
             yield from batch
             after = batch[-1].position
 
@@ -168,9 +168,9 @@ class Storage(ABC):
                 return replace(job, lease_until=until, attempt=job.attempt + 1)
         return None
 
-    def lost_jobs(self) -> Sequence[Record]:
-        """Some of the free jobs that somebody had leased: whoever that was did not renew the lease."""
-        return [job for job in self._free_jobs(self._clock(), _BATCH, None) if job.attempt]
+    @abstractmethod
+    def lost_jobs(self) -> Sequence[str]:
+        """The ids of free jobs that somebody had leased and did not keep, those longest free first; a batch of them."""
 
     @abstractmethod
     def renew(self, job: Record, until: datetime) -> bool:

@@ -52,8 +52,8 @@ class Worker:
         # The message of a worker that died comes again after its visibility timeout, which is long after the job's
         # deadline: six times the function's timeout is AWS's advice.
         lost = self._storage.lost_jobs()
-        for job in lost:
-            self._jobs.put(job.id)
+        for record_id in lost:
+            self._jobs.put(record_id)
         return {"abandoned": swept.abandoned, "expired": swept.expired, "put_again": len(lost)}
 
     def _handler_of(self, queue: str) -> Callable[[Sequence[Message], Callable[[], float]], list[str]]:

@@ -28,7 +28,7 @@ from records import (
     Status,
     abandonment,
 )
-from storage import Storage
+from storage import BATCH, Storage
 
 from .documents import (
     BY_DAY_AND_MODEL,
@@ -145,6 +145,12 @@ class MongoStorage(Storage):
     def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
         with self._operation():
             return record_of(self._requests.find_one(free_jobs(now, record_id), sort=FREE_LONGEST_FIRST))
+
+    def lost_jobs(self) -> Sequence[str]:
+        lost = {"$and": [free_jobs(self._clock(), None), {"attempt": {"$gt": 0}}]}
+        with self._operation():
+            found = self._requests.find(lost, {"_id": True}).sort(FREE_LONGEST_FIRST).limit(BATCH)
+            return [document["_id"] for document in found]
 
     def _insert(self, record: Record) -> None:
         with self._operation():

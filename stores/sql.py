@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from sqlalchemy.exc import DBAPIError as DriverError
 
 from records import OPEN_STATES, Client, Completion, DailyUsage, Owner, Position, Record, Selection
-from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
+from storage import BATCH, DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
 from . import statements
 from .sql_counters import SqlCounters
@@ -113,6 +113,9 @@ class SqlStorage(Storage):
 
     def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
         return self._first(statements.free_job(now, record_id))
+
+    def lost_jobs(self) -> Sequence[str]:
+        return [row["id"] for row in self._rows(statements.lost_jobs(self._clock(), BATCH))]
 
     def _insert(self, record: Record) -> None:
         try:

@@ -82,10 +82,22 @@ def abandoning(now: datetime) -> Update:
 
 def free_job(now: datetime, record_id: str | None) -> Select[Any]:
     """The job with this id, if it is free, or the one that is free for the longest."""
-    free = (is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS)
     if record_id is not None:
-        return select(requests).where(_of.id == record_id, *free)
-    return select(requests).where(in_order_of("jobs"), *free).order_by(_of.lease_until, _of.id).limit(1)
+        return select(requests).where(_of.id == record_id, *_are_free(now))
+    return _longest_free_first(select(requests), now).limit(1)
+
+
+def lost_jobs(now: datetime, limit: int) -> Select[Any]:
+    """The ids of free jobs that were leased before."""
+    return _longest_free_first(select(_of.id).where(_of.attempt > 0), now).limit(limit)
+
+
+def _longest_free_first(statement: Select[Any], now: datetime) -> Select[Any]:
+    return statement.where(in_order_of("jobs"), *_are_free(now)).order_by(_of.lease_until, _of.id)
+
+
+def _are_free(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS
 
 
 def leasing(job: Record, until: datetime) -> Update:

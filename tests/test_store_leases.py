@@ -116,6 +116,23 @@ def test_a_lease_ends_when_it_was_to(backend: Backend, store: Storage) -> None:
     assert (second.id, first.attempt, second.attempt) == (job.id, 1, 2)
 
 
+def test_lost_jobs_are_those_that_nobody_kept(backend: Backend, store: Storage) -> None:
+    """A job is lost when its lease has ended: not before its first one, not once it is done or out of attempts."""
+    jobs = [backend.job() for _ in range(4)]
+    begun(store, *jobs)
+    lost, kept, done = (leased(store, backend, job.id) for job in jobs[:3])
+    assert store.lost_jobs() == []
+    backend.clock.now += MINUTE
+    assert store.renew(kept, backend.clock() + MINUTE)
+    store.finish(done.id, backend.completion())
+    assert store.lost_jobs() == [lost.id]
+    for _ in range(MAX_JOB_ATTEMPTS - 1):
+        leased(store, backend, lost.id)
+        backend.clock.now += MINUTE
+        assert store.renew(kept, backend.clock() + MINUTE)
+    assert store.lost_jobs() == []
+
+
 def taken_over(backend: Backend, store: Storage) -> tuple[Record, Record]:
     """A job as its former worker had leased it, and as its present one has."""
     begun(store, backend.job())
