@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
     {"rates"},
-    {"settings", "counters", "logs", "refinery", "records", "terminal"},
+    {"settings", "counters", "logs", "refinery", "records", "terminal", "lambda_events"},
     {"storage", "schemas"},
     {"stores", "clients"},
     {"auth"},
@@ -24,6 +24,7 @@ LAYERS = (
     {"blueprints", "commands"},
     {"cli"},
     {"app"},
+    {"wsgi_handler"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
 WITHOUT_FLASK = {
