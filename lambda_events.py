@@ -1,7 +1,7 @@
-"""API Gateway's events, mended before and after `serverless_wsgi` turns them into WSGI requests and back.
+"""API Gateway's events: mended before and after `serverless_wsgi` makes WSGI requests of them.
 
-Where the library is wrong, or takes the event for more exact than it is, the reason stands beside the mend, with its
-source. `docs/lambda.md` lists them.
+The library is wrong in places, and API Gateway is not always what its documentation says. Each mend has its reason and
+its source beside it; `docs/lambda.md` lists them with their tests.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import serverless_wsgi
+from werkzeug.test import run_wsgi_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Event = Mapping[str, Any]
 
-# What keeps an environment warm is no request: schedules of EventBridge, and the plugins and packages for it.
-# https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html
+# Schedules of EventBridge, and the plugins and packages that keep functions warm:
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
 # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-templated.html
-# https://github.com/juanjoDiaz/serverless-plugin-warmup#on-the-function-side
-# https://github.com/robhowley/lambda-warmer-py#using-lambda-warmer
-_WARM_UP_SOURCES = ("aws.events", "aws.scheduler", "serverless-plugin-warmup")
+# https://github.com/juanjoDiaz/serverless-plugin-warmup
+# https://github.com/robhowley/lambda-warmer-py
+_WARM_UP_SOURCES = ("aws.events", "aws.scheduler", "serverless-plugin-warmup", "serverless-plugin-lambda-warmup")
 _WARM_UP_KEYS = ("warmer", "warmup")
 
 
@@ -32,25 +33,35 @@ class UnknownEvent(Exception):
 
 
 def is_warm_up(event: Any) -> bool:
-    """Whether an event only keeps the environment warm."""
+    """Whether an event only keeps the environment warm. No caller of the API can send one: a request is inside one."""
     if not isinstance(event, Mapping) or "requestContext" in event:
         return False
-    return event.get("source") in _WARM_UP_SOURCES or any(event.get(key) for key in _WARM_UP_KEYS)
+    return event.get("source") in _WARM_UP_SOURCES or any(event.get(key) is True for key in _WARM_UP_KEYS)
 
 
 def answer(app: WSGIApplication, event: Any, context: object) -> dict[str, Any]:
-    """Have an app answer an event of an HTTP API (payload 2.0) or a REST API (proxy integration).
+    """Have an app answer an event of an HTTP API (payload 2.0) or of a REST API (proxy integration).
 
     Raises: `UnknownEvent`.
     """
-    # `_serverless-wsgi`, by which the library's plugin runs code and shell commands in the function, is unknown too.
+    # So `_serverless-wsgi` is refused, by which the library's plugin runs code and shell commands in a function:
+    # https://github.com/logandk/serverless-wsgi/blob/3.1.0/wsgi_handler.py
     if not (_is_v1(event) or _is_v2(event)):
-        raise UnknownEvent("Neither an HTTP API's event, payload 2.0, nor a REST API's.")
-    door = _Door(app, event)
-    response: dict[str, Any] = serverless_wsgi.handle_request(door, _mended(event), context)
-    response.pop("multiValueHeaders", None)
-    response["headers"] = {}
-    return {**response, **(_headers_v2(door.headers) if _is_v2(event) else _headers_v1(door.headers))}
+        raise UnknownEvent("neither an HTTP API's request (payload 2.0) nor a REST API's")
+    sent: list[tuple[str, str]] = []
+
+    def door(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Buffered, because the library does not call `close()`, as PEP 3333 wants it: no `call_on_close` would run.
+        chunks, status, headers = run_wsgi_app(app, _mended_environ(environ, event), buffered=True)
+        sent.extend(headers)
+        body = b"".join(chunks)
+        start_response(status, [("Content-Type", _media_type(body))])
+        return [body]
+
+    made: dict[str, Any] = serverless_wsgi.handle_request(door, _mended_event(event), context)
+    response = {"statusCode": made["statusCode"], "body": "", "isBase64Encoded": False}
+    response |= {name: made[name] for name in ("body", "isBase64Encoded") if name in made}
+    return response | (_headers_v2(sent) if _is_v2(event) else _headers_v1(sent))
 
 
 def _context(event: Any) -> Event:
@@ -59,136 +70,124 @@ def _context(event: Any) -> Event:
 
 
 def _is_v1(event: Any) -> bool:
-    # A load balancer's event looks like it, and encodes its query otherwise.
-    return "elb" not in _context(event) and {"requestContext", "httpMethod", "path"} <= set(event)
+    # A load balancer's event has the same names, and another encoding:
+    # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+    context = _context(event)
+    return bool(context) and "elb" not in context and "httpMethod" in event and "path" in event
 
 
 def _is_v2(event: Any) -> bool:
     return "http" in _context(event) and event.get("version") == "2.0" and "rawPath" in event
 
 
-def _mended(event: Event) -> dict[str, Any]:
-    """The event as the library can read it."""
+def _mended_event(event: Event) -> dict[str, Any]:
     headers = _request_headers(event)
-    cookie = headers.pop("cookie", "")
-    if cookie and not event.get("cookies"):
-        event = {**event, "cookies": [cookie]}
-    # `authorizer`, `body` and others are null in events of the console and of `sam local`; the library looks into them.
+    # The library looks into what is null without an authorizer, a body or cookies:
     # https://github.com/logandk/serverless-wsgi/blob/3.1.0/serverless_wsgi.py
-    context = {name: value for name, value in _context(event).items() if value is not None}
     given = {name: value for name, value in event.items() if value is not None}
-    if _is_v1(event) and cookie:
-        headers["cookie"] = cookie
-    return {**given, "requestContext": context, "headers": headers, "multiValueHeaders": None}
+    context = {name: value for name, value in _context(event).items() if value is not None}
+    cookies = [headers["cookie"]] if "cookie" in headers else []
+    return given | {"requestContext": context, "headers": headers, "multiValueHeaders": None, "cookies": cookies}
 
 
 def _request_headers(event: Event) -> dict[str, str]:
     """Each header once, by its name in lower case."""
     lists = event.get("multiValueHeaders") or {name: [value] for name, value in (event.get("headers") or {}).items()}
-    headers: dict[str, str] = {}
+    if event.get("cookies"):
+        lists = {**lists, "cookie": event["cookies"]}
+    joined: dict[str, str] = {}
     for given, values in lists.items():
         name = given.lower()
-        # The library keeps the last of several. They are one list (RFC 9110 §5.3); cookies have a separator of their
-        # own (RFC 9113 §8.2.3).
-        parts = ([headers[name]] if name in headers else []) + [_as_latin1(value) for value in values]
-        headers[name] = ("; " if name == "cookie" else ", ").join(parts)
-    return headers
+        # In WSGI `x_api_key` is `X-API-Key`. As in gunicorn.conf.py, one name is let through, and no other header can
+        # be set past a rule that stands in front and looks for its real name.
+        if "_" in name and name != "access_token":
+            continue
+        name = name.replace("_", "-")
+        # The library keeps the last of several values. Together they are one list (RFC 9110 §5.3), and cookies have a
+        # separator of their own (RFC 9113 §8.2.3).
+        separator = "; " if name == "cookie" else ", "
+        joined[name] = separator.join([*([joined[name]] if name in joined else []), *map(_as_latin1, values)])
+    return joined
 
 
 def _as_latin1(value: str) -> str:
-    """Text as WSGI has it: bytes, each as a character (PEP 3333)."""
-    return value if all(character <= "\xff" for character in value) else value.encode("utf-8").decode("latin-1")
+    """Text as WSGI has it, each byte a character (PEP 3333). The library hands on what Latin-1 cannot hold."""
+    return value if all(character <= "\xff" for character in value) else value.encode().decode("latin-1")
 
 
-class _Door:
-    """The app as the library sees it, for one request: mends the environment, and keeps the headers of the answer."""
-
-    def __init__(self, app: WSGIApplication, event: Event) -> None:
-        self._app = app
-        self._event = event
-        self.headers: list[tuple[str, str]] = []
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["serverless.event"] = self._event
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = _mount(self._event)
-        if not environ.get("HTTP_COOKIE", "x"):
-            del environ["HTTP_COOKIE"]
-        status = ""
-
-        def start(given: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            nonlocal status
-            status, self.headers = given, headers
-            return body.append
-
-        body: list[bytes] = []
-        chunks = self._app(environ, start)
-        # The library never closes what an app returns, so that `call_on_close` would never run (PEP 3333).
-        try:
-            body.extend(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close:
-                close()
-        whole = b"".join(body)
-        start_response(status, [("Content-Type", "text/plain" if _is_text(whole) else "application/octet-stream")])
-        return [whole]
-
-
-def _is_text(body: bytes) -> bool:
-    """Whether the answer's JSON can hold the body as it is.
-
-    The library goes by the media type: it encodes `application/problem+json` in Base64, which a REST API hands on as it
-    is, and fails at text of another encoding.
-    """
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _mended_environ(environ: WSGIEnvironment, event: Event) -> WSGIEnvironment:
+    script_name, path_info = _mount(event)
+    mended = environ | {"serverless.event": event, "SCRIPT_NAME": script_name, "PATH_INFO": path_info}
+    if not mended.get("HTTP_COOKIE"):
+        # From an event of an HTTP API without cookies, the library makes an empty header.
+        mended.pop("HTTP_COOKIE", None)
+    return mended
 
 
 def _mount(event: Event) -> tuple[str, str]:
-    """Where the caller sees the API (`SCRIPT_NAME`), and the path below it (`PATH_INFO`)."""
+    """Where the caller sees the API (`SCRIPT_NAME`), and the path below it (`PATH_INFO`), as bytes in Latin-1."""
     context = _context(event)
-    stage = f"/{context.get('stage', '')}"
+    stage = context.get("stage", "$default")
     if _is_v2(event):
-        # `rawPath` begins with the stage unless that is `$default`, on a custom domain too.
-        # https://github.com/logandk/serverless-wsgi/issues/191
-        # It is decoded already, other than a REST API's `path`: https://github.com/hotsock/voker/pull/8
-        path = _below(stage, event["rawPath"]).encode("utf-8").decode("latin-1")
+        # It begins with a named stage, on a custom domain too: https://github.com/logandk/serverless-wsgi/issues/191
+        # And it is decoded already: https://github.com/honojs/hono/issues/2156
+        path = _below(f"/{stage}", event["rawPath"]).encode().decode("latin-1")
     else:
+        # The library would take what is no UTF-8 for question marks.
         path = unquote_to_bytes(event["path"]).decode("latin-1")
-    if _is_default_endpoint(context) and os.environ.get("STRIP_STAGE_PATH", "").lower() not in ("true", "1", "yes"):
-        return "" if stage in ("/$default", "/") else stage, path
+    if _shows_stage(context):
+        # `$default` is never part of an address:
+        # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-stages.html
+        return ("" if stage == "$default" else f"/{stage}"), path
+    # A custom domain's base path; a REST API hands it on (https://github.com/localstack/localstack/issues/12295), an
+    # HTTP API does not, which is why the library has this variable.
     base = os.environ.get("API_GATEWAY_BASE_PATH", "").strip("/")
     return (f"/{base}", _below(f"/{base}", path)) if base else ("", path)
 
 
-def _is_default_endpoint(context: Event) -> bool:
-    return ".execute-api." in context.get("domainName", "")
+def _shows_stage(context: Event) -> bool:
+    """Whether the caller's address is API Gateway's own. Behind a CDN it is not, which `STRIP_STAGE_PATH` says."""
+    own = ".execute-api." in (context.get("domainName") or "")
+    return own and os.environ.get("STRIP_STAGE_PATH", "").strip().lower() not in ("yes", "y", "true", "t", "1")
 
 
 def _below(prefix: str, path: str) -> str:
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
+def _media_type(body: bytes) -> str:
+    """What to tell the library, so that it keeps UTF-8 as text and has Base64 for the rest.
+
+    By the real media type it has Base64 for `application/problem+json`, and fails at text of other encodings.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    return "text/plain"
+
+
 def _headers_v1(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    grouped: dict[str, list[str]] = {}
+    """All values, by name. In `headers` there would be the last only.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
+    """
+    values: dict[str, list[str]] = {}
     for name, value in headers:
-        grouped.setdefault(name, []).append(value)
-    return {"multiValueHeaders": grouped}
+        values.setdefault(name, []).append(value)
+    return {"multiValueHeaders": values}
 
 
 def _headers_v2(headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Payload 2.0 has one value a header, and a list for cookies.
+    """One value a name, as payload 2.0 has it, and a list of cookies, which cannot be joined (RFC 6265 §3).
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
     """
-    single: dict[str, str] = {}
+    joined: dict[str, str] = {}
     cookies = []
     for name, value in headers:
         if name.lower() == "set-cookie":
             cookies.append(value)
         else:
-            single[name] = f"{single[name]}, {value}" if name in single else value
-    return {"headers": single, "cookies": cookies}
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return {"headers": joined, "cookies": cookies}
