@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -109,7 +109,7 @@ def rest_api(call: Call, stage: str = "prod", base_path: str = "", **changes: An
     return _changed(event, changes)
 
 
-GATEWAYS = {"HTTP API": http_api, "REST API": rest_api}
+GATEWAYS: dict[str, Callable[..., Event]] = {"HTTP API": http_api, "REST API": rest_api}
 
 
 @dataclass(frozen=True)
