@@ -133,7 +133,7 @@ def _mount(event: Event) -> tuple[str, str]:
         # And it is decoded already: https://github.com/honojs/hono/issues/2156
         path = _below(f"/{stage}", event["rawPath"]).encode().decode("latin-1")
     else:
-        # The library would take what is no UTF-8 for question marks.
+        # The library would put replacement characters in the place of what is no UTF-8.
         path = unquote_to_bytes(event["path"]).decode("latin-1")
     if _shows_stage(context):
         # `$default` is never part of an address:

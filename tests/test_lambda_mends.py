@@ -13,6 +13,7 @@ from werkzeug.wsgi import ClosingIterator
 
 import lambda_events
 from tests.events import ABSENT, CUSTOM_DOMAIN, Call, Event, http_api, rest_api
+from tests.test_docs import named, rows
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -232,3 +233,12 @@ def test_the_library_alone_is_still_wrong(mend: Mend, monkeypatch: pytest.Monkey
             mend.observe(serverless_wsgi.handle_request)
     else:
         assert mend.observe(serverless_wsgi.handle_request) == mend.wrong
+
+
+def test_every_mend_is_documented_with_its_source() -> None:
+    """`docs/lambda.md` names each case, by its beginning, and no other, and each row has a link."""
+    documented = [row for row in rows("docs/lambda.md", "## The handler's mends") if named(row[-1])]
+    cases = [name for row in documented for name in named(row[-1])]
+    assert [name for name in MENDS if not any(name.startswith(case) for case in cases)] == []
+    assert [case for case in cases if not any(name.startswith(case) for name in MENDS)] == []
+    assert all("](" in row[1] for row in documented)
