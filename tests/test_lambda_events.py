@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lambda_events
-from tests.events import Event, http_api, rest_api
+from tests.events import GATEWAYS, Call, Event, answered, http_api, rest_api
 from tests.test_lambda_mends import BASE, ELSEWHERE, OWN, THERE, location, seen, set_only
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 # Where the caller sees the API.
 
@@ -43,6 +48,11 @@ ADDRESSES = {
         f"/api/there {OWN}/api/there /there",
     ),
     "HTTP API, no domain": (http_api(THERE, domainName=None), {}, HOME),
+    "HTTP API, no stage": (
+        {**http_api(THERE), "requestContext": {**http_api(THERE)["requestContext"], "stage": None}},
+        {},
+        HOME,
+    ),
 }
 
 
@@ -115,3 +125,24 @@ def test_the_app_sees_event_and_context() -> None:
             lambda app, event, _: lambda_events.answer(app, event, "context")
         ) == (given, "context")
         assert event == given
+
+
+BODIES = {
+    "compressed": gzip.compress(b"{}" * 1000),
+    "large": bytes(range(256)) * 4096 * 4,
+    "large text": b"a" * 5_000_000,
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("gateway", GATEWAYS.values(), ids=GATEWAYS)
+def test_large_and_compressed_bodies_arrive(gateway: Callable[..., Event], body: bytes) -> None:
+    """Byte for byte, there and back, in Base64 where they are no text."""
+
+    def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Encoding", "gzip")])
+        return [environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))]
+
+    answer = answered(lambda_events.answer(echo, gateway(Call("POST", body=body)), None))
+    assert answer.body == body
+    assert answer.base64 == (not body.isascii())
