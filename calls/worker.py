@@ -15,6 +15,9 @@ from .jobs import JobRunner
 # Of an invocation's time, what is kept for answering which messages failed.
 _HAND_OVER_SECONDS = 1.0
 
+# EventBridge's rules, and its scheduler.
+_SCHEDULES = ("aws.events", "aws.scheduler")
+
 _log = logging.getLogger("klamala.worker")
 Message = Mapping[str, Any]
 
@@ -40,7 +43,7 @@ class Worker:
 
         Raises: `UnknownEvent`; `StorageError` where what the schedule wants fails.
         """
-        if event.get("source") == "aws.events":
+        if event.get("source") in _SCHEDULES:
             return self._tidy()
         failed = []
         for queue, messages in _by_queue(event).items():

@@ -13,6 +13,8 @@ import pytest
 
 from storage import Storage
 from tests.aws import CREDENTIALS, moto_server, new_queue
+from tests.door import Door, opened_door
+from tests.events import GATEWAYS
 from tests.harness import Harness, build
 from tests.stores import (
     NO_POSTGRESQL,
@@ -66,6 +68,19 @@ def postgresql() -> Iterator[PgServer]:
         pytest.skip(NO_POSTGRESQL)
     with PgServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """AWS Lambda's door, without a token."""
+    with opened_door(tmp_path_factory.mktemp("door")) as found:
+        yield found
+
+
+@pytest.fixture(params=["HTTP API", "REST API"])
+def door(request: pytest.FixtureRequest, opened: Door) -> Door:
+    """AWS Lambda's door behind both kinds of API, with a token."""
+    return opened.behind(GATEWAYS[request.param])
 
 
 @pytest.fixture(params=STORES)
