@@ -75,7 +75,9 @@ def runtime_python(version: str, environ: Mapping[str, str]) -> str | None:
     Bytecode is a minor version's own. Raises: `SystemExit` when LAMBDA_PYTHON is of another version.
     """
     named = environ.get("LAMBDA_PYTHON")
-    found = next((python for python in ([named] if named else _pythons(version, environ)) if _is(python, version)), None)
+    found = next(
+        (python for python in ([named] if named else _pythons(version, environ)) if _is(python, version)), None
+    )
     if named and not found:
         raise SystemExit(f"LAMBDA_PYTHON: {named} is not a Python {version}")
     return found
@@ -156,7 +158,10 @@ def main() -> None:
         print(line)
     if not has_bytecode:
         advice = f"install Python {version} or name one in LAMBDA_PYTHON"
-        print(f"warning: no Python {version} here, so no bytecode: cold starts take twice as long; {advice}", file=sys.stderr)
+        print(
+            f"warning: no Python {version} here, so no bytecode: cold starts take twice as long; {advice}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":
