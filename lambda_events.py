@@ -127,13 +127,13 @@ def _mended_environ(environ: WSGIEnvironment, event: Event) -> WSGIEnvironment:
 def _mount(event: Event) -> tuple[str, str]:
     """Where the caller sees the API (`SCRIPT_NAME`), and the path below it (`PATH_INFO`), as bytes in Latin-1."""
     context = _context(event)
-    stage = context.get("stage", "$default")
+    stage = context.get("stage") or "$default"
     if _is_v2(event):
         # It begins with a named stage, on a custom domain too: https://github.com/logandk/serverless-wsgi/issues/191
         # And it is decoded already: https://github.com/honojs/hono/issues/2156
         path = _below(f"/{stage}", event["rawPath"]).encode().decode("latin-1")
     else:
-        # The library would take what is no UTF-8 for question marks.
+        # The library would put replacement characters in the place of what is no UTF-8.
         path = unquote_to_bytes(event["path"]).decode("latin-1")
     if _shows_stage(context):
         # `$default` is never part of an address:

@@ -1,4 +1,7 @@
-"""Every setting: its name, default and check. Read once at start-up, from the environment and, off Lambda, `.env`."""
+"""Every setting: its name, default and check. Read once at start-up.
+
+They come from the environment, off Lambda from `.env` too, and from the secret that `SECRETS_ID` names.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from rates import Rate, parse_rate
+from secret_settings import SecretError, read_secret
 
 DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite", "postgresql", "postgres")
 MIN_SECRET_BYTES = 32
@@ -87,6 +91,13 @@ def _queue_url(raw: str) -> str | None:
     return raw or None
 
 
+def _secret_id(raw: str) -> str | None:
+    # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    if raw and not re.fullmatch(r"[A-Za-z0-9/_+=.@:-]{1,2048}", raw):
+        raise ValueError("must be the name or the ARN of a secret in AWS Secrets Manager")
+    return raw or None
+
+
 def _origins(raw: str) -> tuple[str, ...]:
     origins = _list(raw)
     for origin in origins:
@@ -141,6 +152,7 @@ class Settings:
     daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     outbox_queue_url: str | None = _setting(_queue_url)
+    secrets_id: str | None = _setting(_secret_id)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
     on_lambda: bool = False
@@ -154,11 +166,11 @@ class Settings:
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read and check every setting; an empty variable counts as not set, but for those to which empty means none.
 
-    Without `environ`, the process's environment over the working folder's `.env`.
+    Without `environ`, the process's environment over the working folder's `.env`. What neither sets, a secret may.
 
     Raises: `SettingsError` for the first that is wrong.
     """
-    source = _environment() if environ is None else environ
+    source = _with_secret(_environment() if environ is None else environ)
     values = {item.name: _parse(item, source) for item in fields(Settings) if item.metadata}
     values["on_lambda"] = bool(source.get("AWS_LAMBDA_FUNCTION_NAME"))
     values["openai_models"] = _offered_models(values["openai_model"], values["openai_models"])
@@ -175,11 +187,27 @@ def _environment() -> Mapping[str, str]:
     return {name: value or "" for name, value in {**file, **os.environ}.items()}
 
 
+def _with_secret(source: Mapping[str, str]) -> Mapping[str, str]:
+    """What is set in the source counts, as an operator who sets a variable expects; the secret fills the rest."""
+    items = {item.name.upper(): item for item in fields(Settings) if item.metadata}
+    secret_id = _parse(items.pop("SECRETS_ID"), source)
+    if not secret_id:
+        return source
+    try:
+        secret = read_secret(secret_id, items)
+    except SecretError as error:
+        raise SettingsError("SECRETS_ID", str(error)) from None
+    return {**source, **{name: value for name, value in secret.items() if not _is_set(items[name], source)}}
+
+
+def _is_set(item: Field[Any], source: Mapping[str, str]) -> bool:
+    name = item.name.upper()
+    return bool(source.get(name, "").strip()) or (item.metadata["empty"] and name in source)
+
+
 def _parse(item: Field[Any], source: Mapping[str, str]) -> Any:
     name = item.name.upper()
-    raw = source.get(name, "").strip()
-    if not raw and not (item.metadata["empty"] and name in source):
-        raw = item.metadata["default"]
+    raw = source.get(name, "").strip() if _is_set(item, source) else item.metadata["default"]
     if any("\ud800" <= character <= "\udfff" for character in raw):
         raise SettingsError(name, "is not text in UTF-8")
     try:

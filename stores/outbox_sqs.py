@@ -1,4 +1,4 @@
-"""The outbox in an SQS queue, for where no disk is kept. The only importer of boto3, which AWS Lambda brings along."""
+"""The outbox in an SQS queue, for where no disk is kept. boto3, which AWS Lambda brings along, is imported late."""
 
 from __future__ import annotations
 

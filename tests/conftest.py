@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from storage import Storage
+from tests.door import Door, opened_door
+from tests.events import GATEWAYS
 from tests.harness import Harness, build
 from tests.stores import (
     NO_POSTGRESQL,
@@ -64,6 +66,32 @@ def postgresql() -> Iterator[PgServer]:
         pytest.skip(NO_POSTGRESQL)
     with PgServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's server, which plays AWS."""
+    # Not above: few tests need it, and all would pay for it.
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """AWS Lambda's door, without a token."""
+    with opened_door(tmp_path_factory.mktemp("door")) as found:
+        yield found
+
+
+@pytest.fixture(params=["HTTP API", "REST API"])
+def door(request: pytest.FixtureRequest, opened: Door) -> Door:
+    """AWS Lambda's door behind both kinds of API, with a token."""
+    return opened.behind(GATEWAYS[request.param])
 
 
 @pytest.fixture(params=STORES)

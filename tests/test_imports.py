@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"rates"},
+    {"rates", "secret_settings"},
     {"settings", "counters", "logs", "refinery", "records", "terminal", "lambda_events"},
     {"storage", "schemas"},
     {"stores", "clients"},
@@ -33,6 +33,7 @@ WITHOUT_FLASK = {
     "refinery",
     "settings",
     "records",
+    "secret_settings",
     "schemas",
     "storage",
     "stores",

@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "DAILY_TOKEN_BUDGET": None,
     "LOG_RETENTION_DAYS": None,
     "OUTBOX_QUEUE_URL": None,
+    "SECRETS_ID": None,
     "WEB_CONCURRENCY": 2,
     "WEB_THREADS": 32,
 }
@@ -64,7 +65,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_file_knows_every_setting() -> None:
     """A setting cannot be added without a default, a value and a refusal that are checked here."""
     assert set(DEFAULTS) | MADE == VARIABLES
-    assert {name for name, *_ in PARSED} == VARIABLES
+    # Whoever names a secret asks for it: `test_secret_settings.py`.
+    assert {name for name, *_ in PARSED} == VARIABLES - {"SECRETS_ID"}
     assert {name for name, _ in REFUSED} == VARIABLES - {"JWT_ISSUER", "JWT_AUDIENCE", "OPENAI_MODEL"}
 
 
@@ -270,6 +272,7 @@ REFUSED: list[tuple[str, str]] = [
             f"https://host/1/{CANARY}.fifo",
         )
     ),
+    *(("SECRETS_ID", raw) for raw in (f"{CANARY} x", f"{CANARY}?", f"“{CANARY}”", f"{CANARY}\nx", "x" * 2049)),
     *(
         ("CORS_ORIGINS", raw)
         for raw in (
