@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-# Where AWS Lambda unpacks it: what a traceback names.
+# Where AWS Lambda unpacks it: what the bytecode names in the place of the folder that it was made in.
 RUNTIME_FOLDER = "/var/task"
 LARGEST = 10
 
