@@ -1,9 +1,11 @@
-# The one place for the project's commands. Everything is set up inside the checkout: `.venv`, and nothing else.
+# The one place for the project's commands. Everything is set up inside the checkout: `.venv` and `node_modules`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where the machine has no Node.js that serves, `.venv` gets one.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run eval test check
+.PHONY: demo run eval package deploy test check
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -15,7 +17,18 @@ eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the 
 	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \
 		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(OUT),--out "$(OUT)")
 
-test: .venv/dev  ## Every test, with coverage
+# What serverless.yml lets one choose, for those of them that are given.
+STAGE ?= dev
+CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTURE)) \
+	$(if $(DATABASE),--param database=$(DATABASE))
+
+package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
+	@npx serverless package $(CHOICE)
+
+deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
+	@npx serverless deploy $(CHOICE)
+
+test: .venv/dev node_modules/.package-lock.json  ## Every test, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/dev  ## Formatter, linter, types, import rule
@@ -34,4 +47,15 @@ check: .venv/dev  ## Formatter, linter, types, import rule
 
 .venv/dev: .venv/server requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.
+.venv/node: .venv/python requirements-node.txt
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a >= 24 || a == 22 && b >= 13 || a == 20 && b >= 19 ? 0 : 1)' \
+		2>/dev/null && command -v npx >/dev/null || $(PIP) -r requirements-node.txt
+	@touch $@
+
+# npm writes this file at the end of an installation.
+node_modules/.package-lock.json: .npmrc package.json package-lock.json | .venv/node
+	npm ci
 	@touch $@

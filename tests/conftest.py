@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from storage import Storage
+from tests.artifacts import Build, build, no_node
 from tests.aws import CREDENTIALS, moto_server, new_queue
 from tests.door import Door, opened_door
 from tests.events import GATEWAYS
-from tests.harness import Harness, build
+from tests.harness import Harness
+from tests.harness import build as build_service
 from tests.stores import (
     NO_POSTGRESQL,
     POSTGRESQL_BINARIES,
@@ -42,7 +44,7 @@ def pytest_configure() -> None:
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[Harness]:
     """The service on SQLite with a scripted engine."""
-    built = build(tmp_path)
+    built = build_service(tmp_path)
     yield built
     built.storage.close()
 
@@ -81,6 +83,25 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 def door(request: pytest.FixtureRequest, opened: Door) -> Door:
     """AWS Lambda's door behind both kinds of API, with a token."""
     return opened.behind(GATEWAYS[request.param])
+
+
+@pytest.fixture(scope="session")
+def packager() -> None:
+    """What packages the artifact is installed."""
+    if missing := no_node():
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def arm(packager: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The artifact as `make package` makes it."""
+    return build(tmp_path_factory.mktemp("arm") / "checkout")
+
+
+@pytest.fixture(scope="session")
+def x86(packager: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The artifact for the other architecture."""
+    return build(tmp_path_factory.mktemp("x86") / "checkout", architecture="x86_64")
 
 
 @pytest.fixture(params=STORES)
