@@ -54,14 +54,14 @@ def overdue(now: datetime) -> Document:
 
 # What a partial index asks for, which serves only a query that repeats it; other calls have null in the lease's place
 # (https://www.mongodb.com/docs/manual/core/index-partial/#query-coverage).
-_LEASED_EVER = {"$gte": datetime.fromtimestamp(0, UTC)}
-PENDING_JOB: Document = {"status": str(Status.PENDING), "lease_until": _LEASED_EVER}
+_ANY_LEASE = {"$gte": datetime.fromtimestamp(0, UTC)}
+PENDING_JOB: Document = {"status": str(Status.PENDING), "lease_until": _ANY_LEASE}
 
 
 def free_jobs(now: datetime, record_id: str | None) -> Document:
     """The filter that finds the jobs that are free, or this one if it is."""
     free = {"deadline_at": {"$gt": now}, "attempt": {"$lt": MAX_JOB_ATTEMPTS}}
-    query = {**PENDING_JOB, "lease_until": {**_LEASED_EVER, "$lte": now}, **free}
+    query = {**PENDING_JOB, "lease_until": {**_ANY_LEASE, "$lte": now}, **free}
     return query if record_id is None else {"_id": record_id, **query}
 
 
