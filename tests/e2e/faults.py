@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from records import Record, Selection
 from scripts.service import Service
-from storage import Storage
+from storage import Storage, open_storage
 from tests import upstream as fake
 from tests.e2e.test_outbox import until
 from tests.e2e.test_service import Caller, environment
@@ -24,7 +23,7 @@ from tests.proxy import FaultProxy, Matching
 from tests.upstream import Upstream
 
 # In seconds: what the services of these tests promise, and what a busy machine may take on top.
-DEADLINE = 3
+DEADLINE = 2
 MARGIN = 4.0
 NOBODY = str(uuid.UUID(int=0))
 LIMITS = {"RATE_LIMIT": "10000/minute", "DAILY_TOKEN_BUDGET": "100000000"}
@@ -63,14 +62,15 @@ class Scene:
     caller: Caller
 
     def new_prompt(self) -> str:
-        return f"a prompt {uuid.uuid4().hex}"
+        """A prompt that nobody had before; it serves as an idempotency key too."""
+        return f"prompt-{uuid.uuid4().hex}"
 
     def refine(self, prompt: str, key: str | None = None) -> requests.Response:
         """A refinement whose answer came in time."""
         return in_time(self.caller.refine(prompt, **({"Idempotency_Key": key} if key else {})))
 
     def records(self, prompt: str) -> list[Record]:
-        """Every record of this prompt, newest first, whether or not the service sees the storage."""
+        """Every record of this prompt, newest first, as it is now, whether or not the service sees the storage."""
         return [record for record in self.behind.page(Selection(), 100) if record.prompt == prompt]
 
     @contextmanager
@@ -87,6 +87,9 @@ class Scene:
             finally:
                 self.upstream.release()
             asking.answer = asked.result()
+
+    def statuses(self, prompt: str) -> list[str]:
+        return [record.status for record in self.records(prompt)]
 
     def assert_serves(self) -> None:
         """The service works again by itself: a refinement succeeds, soon, and so does a report."""
@@ -115,15 +118,30 @@ def _better(prompt: str) -> str:
     return f"better: {prompt}"
 
 
-def script(upstream: Upstream) -> None:
-    """Have the model answer each prompt with a better one."""
-    upstream.script(fake.echo(_better))
-
-
 @contextmanager
-def served(environ: dict[str, str], folder: Path) -> Iterator[Service]:
-    with Service(environ, folder / f"{uuid.uuid4().hex}.log") as service:
-        yield service
+def scene_on(database_url: str, behind_url: str, folder: Path, proxy: FaultProxy) -> Iterator[Scene]:
+    """A service whose storage stands behind the proxy, with a caller; `behind_url` names it past the proxy."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(Upstream())
+        environ = settings(folder, upstream, database_url)
+        behind = stack.enter_context(closing(watching(behind_url)))
+        service = stack.enter_context(Service(environ, folder / "service.log"))
+        yield Scene(service, proxy, behind, upstream, Caller(service.url, environ))
+
+
+def watching(url: str) -> Storage:
+    """A store to look at records with. Its clock stands long ago: to look must not close what is overdue."""
+    return open_storage(url, create=False, clock=lambda: datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def in_order_again(scene: Scene) -> Scene:
+    """The same scene before a test: nothing is wrong, and no prompt has come."""
+    scene.proxy.heal()
+    scene.upstream.requests.clear()
+    scene.upstream.script(fake.echo(_better))
+    scene.assert_serves()
+    scene.upstream.requests.clear()
+    return scene
 
 
 def settings(folder: Path, upstream: Upstream, database_url: str, **changes: str) -> dict[str, str]:
@@ -137,7 +155,3 @@ def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port
     return port
-
-
-def body_of(answer: requests.Response) -> Any:
-    return json.loads(answer.content)
