@@ -155,3 +155,22 @@ def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port
     return port
+
+
+def asked_of(scene: Scene) -> dict[str, Callable[[], requests.Response]]:
+    """What callers ask for, by name, that needs the storage."""
+    caller, known = scene.caller, scene.refine("before the fault").json()["id"]
+    scene.upstream.requests.clear()
+    url, credentials = f"{caller.url}/token", {"X-API-Key": caller.api_key}
+    return {
+        "token": lambda: requests.post(url, json={}, headers=credentials, timeout=60),
+        "refine": lambda: caller.refine(scene.new_prompt()),
+        "refine with a key": lambda: caller.refine(scene.new_prompt(), Idempotency_Key=scene.new_prompt()),
+        "refine further": lambda: caller.post("/refine", {"parent_id": known}),
+        "refinement": lambda: caller.read(known),
+        "generate": lambda: caller.post("/generate", {"prompt": scene.new_prompt()}),
+        "report": lambda: caller.post("/log-request", {"prompt": "p", "response": "r"}),
+        "records": lambda: caller.get("/log-request"),
+        "record": lambda: caller.get(f"/log-request/{known}"),
+        "usage": lambda: caller.get("/usage"),
+    }

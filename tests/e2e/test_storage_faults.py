@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,62 +22,14 @@ from tests.e2e.faults import (
     in_time,
     inserts,
     port_of,
-    scene_on,
     settings,
     watching,
 )
 from tests.e2e.test_outbox import until
 from tests.e2e.test_service import Caller
 from tests.proxy import FaultProxy, Matching
-from tests.stores import POSTGRESQL_BINARIES, NxServer, PgServer, new_database
+from tests.stores import NxServer, new_database
 from tests.upstream import Upstream
-
-
-@pytest.fixture(scope="module")
-def mongodb(nx: NxServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    database = new_database()
-    with FaultProxy("127.0.0.1", port_of(nx.url(""))) as proxy:
-        url = f"mongodb://127.0.0.1:{proxy.port}/{database}"
-        with scene_on(url, nx.url(database), tmp_path_factory.mktemp("mongodb"), proxy) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def postgres(postgresql: PgServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    database = postgresql.create()
-    with FaultProxy("127.0.0.1", postgresql.port) as proxy:
-        direct = postgresql.url(database)
-        url = direct.replace(f":{postgresql.port}/", f":{proxy.port}/")
-        with scene_on(url, direct, tmp_path_factory.mktemp("postgresql"), proxy) as running:
-            yield running
-
-
-@pytest.fixture(params=["mongodb", *(["postgres"] if POSTGRESQL_BINARIES else [])])
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """A service that serves, its storage behind a proxy; afterwards nothing is wrong with that any more."""
-    running: Scene = request.getfixturevalue(request.param)
-    yield in_order_again(running)
-    running.upstream.release()
-    running.proxy.heal()
-
-
-def asked_of(scene: Scene) -> dict[str, Callable[[], requests.Response]]:
-    """What callers ask for, by name, that needs the storage."""
-    caller, known = scene.caller, scene.refine("before the fault").json()["id"]
-    scene.upstream.requests.clear()
-    url, credentials = f"{caller.url}/token", {"X-API-Key": caller.api_key}
-    return {
-        "token": lambda: requests.post(url, json={}, headers=credentials, timeout=60),
-        "refine": lambda: caller.refine(scene.new_prompt()),
-        "refine with a key": lambda: caller.refine(scene.new_prompt(), Idempotency_Key=scene.new_prompt()),
-        "refine further": lambda: caller.post("/refine", {"parent_id": known}),
-        "refinement": lambda: caller.read(known),
-        "generate": lambda: caller.post("/generate", {"prompt": scene.new_prompt()}),
-        "report": lambda: caller.post("/log-request", {"prompt": "p", "response": "r"}),
-        "records": lambda: caller.get("/log-request"),
-        "record": lambda: caller.get(f"/log-request/{known}"),
-        "usage": lambda: caller.get("/usage"),
-    }
 
 
 def assert_all_refused(scene: Scene, asked: dict[str, Callable[[], requests.Response]]) -> None:
