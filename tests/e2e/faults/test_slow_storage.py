@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from records import Status
 from tests import upstream as fake
-from tests.e2e.faults import DEADLINE, Scene, asked_of, assert_refused, in_time
+from tests.e2e.faults.scene import DEADLINE, Scene, asked_of, assert_refused, in_time
 from tests.e2e.test_outbox import until
 
 # In seconds: less than a driver waits for one reply, and than a request may take; two of them are more than that.
@@ -50,7 +50,7 @@ def test_a_storage_that_turns_slow_while_the_model_thinks(scene: Scene) -> None:
 
 
 def test_504_comes_in_time_from_a_slow_storage_too(scene: Scene) -> None:
-    """A model that uses up the time leaves none to wait for the storage: 504 in time, and the record comes to say so."""
+    """A model that uses up the time leaves none to wait for the storage: 504 in time, which the record comes to say."""
     prompt = scene.new_prompt()
     scene.upstream.script(fake.drip())
     with ThreadPoolExecutor(1) as pool:

@@ -13,9 +13,10 @@ import requests
 from records import Status, utc_now
 from scripts.service import Service
 from tests import upstream as fake
-from tests.e2e.faults import (
+from tests.e2e.faults.scene import (
     DEADLINE,
     Scene,
+    asked_of,
     assert_refused,
     completes,
     in_order_again,

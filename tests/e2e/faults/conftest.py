@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.faults import Scene, in_order_again, port_of, scene_on
+from tests.e2e.faults.scene import Scene, in_order_again, port_of, scene_on
 from tests.proxy import FaultProxy
 from tests.stores import POSTGRESQL_BINARIES, NxServer, PgServer, new_database
 

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from storage import open_storage
-from tests.e2e.faults import DEADLINE, MARGIN
+from tests.e2e.faults.scene import DEADLINE, MARGIN
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.primary import (
     SERVER_WORDS,
