@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +34,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**unset, **given, **settings}
 
 
-def flask(environ: Mapping[str, str], *arguments: str, under: Sequence[str] = ()) -> dict[str, Any]:
+def flask(environ: Mapping[str, str], *arguments: str, under: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run one of the project's commands, behind the words of `under`, and read what it prints."""
     command = [*under, sys.executable, "-m", "flask", "--app", "app", *arguments, "--json"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE)
@@ -45,7 +45,7 @@ def flask(environ: Mapping[str, str], *arguments: str, under: Sequence[str] = ()
 class Caller:
     """A client of a running service."""
 
-    def __init__(self, url: str, environ: Mapping[str, str], under: Sequence[str] = ()) -> None:
+    def __init__(self, url: str, environ: Mapping[str, str], under: tuple[str, ...] = ()) -> None:
         self.url = url
         scopes = "refine generate log:write log:read"
         self.credentials = flask(environ, "clients", "create", "e2e", "--scope", scopes, under=under)

@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Disk:
     """A folder, what processes that use it are started under, and how the disk gets full and free again."""
 
     folder: Path
-    under: Sequence[str]
+    under: tuple[str, ...]
     fill: Callable[[Service], None]
     free: Callable[[Service], None]
 
@@ -57,7 +57,7 @@ def small_disk(folder: Path) -> Iterator[Disk]:
                     file.write(bytes(4096))
             assert os.statvfs(filling.parent).f_bfree == 0
 
-        under = ["nsenter", *target, "env", f"--chdir={ROOT}"]
+        under = ("nsenter", *target, "env", f"--chdir={ROOT}")
         yield Disk(folder, under, fill, lambda _service: filling.unlink())
 
 
