@@ -83,6 +83,19 @@ class Primary:
         for request in waiting:
             self._send(request, self._hello())
 
+    def leave(self) -> None:
+        """Close the connections of those who watch, as a member does that shuts down; it is there again at once."""
+        with self._changed:
+            assert self._waiting, "nobody watches"
+            waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self._send(request, None)
+
+    def wait_until_watched(self) -> None:
+        """Block until a driver waits to be told of a change."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._waiting, BOUND), "nobody watches"
+
     def count(self, command: str) -> int:
         """How many commands of this name have come."""
         return sum(command in asked for asked in self.asked)
@@ -114,6 +127,7 @@ class Primary:
         with self._changed:
             if document.get("topologyVersion") == self.topology_version():
                 self._waiting.append(request)
+                self._changed.notify_all()
                 return
         self._send(request, self._hello())
 
@@ -223,12 +237,10 @@ def written_without_a_majority(code: int, name: str, *labels: str) -> Reply:
     return reply
 
 
-def written_by_a_member_that_leaves(primary: Primary, command: Document) -> Document:
+def written_by_a_member_that_leaves(primary: Primary, command: Document) -> Document | None:
     """The write is in effect when the member shuts down; another one, here it itself again, is primary."""
-    reply = written_without_a_majority(91, "ShutdownInProgress", "RetryableWriteError")(primary, command)
-    primary.change()
-    assert reply is not None
-    return {**reply, "topologyVersion": primary.topology_version()}
+    primary.leave()
+    return written_without_a_majority(91, "ShutdownInProgress", "RetryableWriteError")(primary, command)
 
 
 def written_then_gone(primary: Primary, command: Document) -> None:

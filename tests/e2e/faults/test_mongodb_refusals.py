@@ -54,7 +54,9 @@ def served(primary: Primary, folder: Path, **url: str) -> Iterator[Harness]:
     settings = settings_in(folder, DATABASE_URL=primary.url(**url), REQUEST_DEADLINE_SECONDS=str(DEADLINE))
     engine = ScriptedEngine()
     with closing(open_storage(settings.database_url)) as storage:
-        yield Harness(create_app(settings, storage=storage, engine=engine), settings, storage, engine)
+        app = create_app(settings, storage=storage, engine=engine)
+        primary.wait_until_watched()
+        yield Harness(app, settings, storage, engine)
 
 
 def timed(call: Callable[[], TestResponse]) -> TestResponse:
