@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,6 @@ from tests.upstream import Upstream
 # In seconds: what the services of these tests promise, and what a busy machine may take on top.
 DEADLINE = 2
 MARGIN = 4.0
-NOBODY = str(uuid.UUID(int=0))
 LIMITS = {"RATE_LIMIT": "10000/minute", "DAILY_TOKEN_BUDGET": "100000000"}
 
 
@@ -74,19 +73,17 @@ class Scene:
         return [record for record in self.behind.page(Selection(), 100) if record.prompt == prompt]
 
     @contextmanager
-    def asking(self, prompt: str, key: str | None = None) -> Iterator[Asking]:
-        """While the model has the prompt; what the caller gets is there once it may answer."""
+    def asking(self, prompt: str, key: str | None = None) -> Iterator[Future[requests.Response]]:
+        """While the model has the prompt; what the caller gets is there afterwards."""
         before = len(self.upstream.requests)
         self.upstream.hold()
-        asking = Asking()
         with ThreadPoolExecutor(1) as pool:
             try:
                 asked = pool.submit(self.refine, prompt, key)
                 self.upstream.wait_for(before + 1)
-                yield asking
+                yield asked
             finally:
                 self.upstream.release()
-            asking.answer = asked.result()
 
     def statuses(self, prompt: str) -> list[str]:
         return [record.status for record in self.records(prompt)]
@@ -96,12 +93,6 @@ class Scene:
         until(lambda: self.caller.get("/ready").status_code == 200)
         until(lambda: self.refine("again").status_code == 200)
         until(lambda: self.caller.post("/log-request", {"prompt": "p", "response": "r"}).status_code == 201)
-
-
-class Asking:
-    """A call whose answer is there when the model has answered."""
-
-    answer: requests.Response
 
 
 def inserts(prompt: str) -> Matching:
@@ -157,15 +148,15 @@ def port_of(url: str) -> int:
     return port
 
 
-def asked_of(scene: Scene) -> dict[str, Callable[[], requests.Response]]:
-    """What callers ask for, by name, that needs the storage."""
+def asked_of(scene: Scene, prompt: str) -> dict[str, Callable[[], requests.Response]]:
+    """What callers ask for, by name, that needs the storage; `prompt` is what is to be refined."""
     caller, known = scene.caller, scene.refine("before the fault").json()["id"]
     scene.upstream.requests.clear()
     url, credentials = f"{caller.url}/token", {"X-API-Key": caller.api_key}
     return {
         "token": lambda: requests.post(url, json={}, headers=credentials, timeout=60),
-        "refine": lambda: caller.refine(scene.new_prompt()),
-        "refine with a key": lambda: caller.refine(scene.new_prompt(), Idempotency_Key=scene.new_prompt()),
+        "refine": lambda: caller.refine(prompt),
+        "refine with a key": lambda: caller.refine(prompt, Idempotency_Key=prompt),
         "refine further": lambda: caller.post("/refine", {"parent_id": known}),
         "refinement": lambda: caller.read(known),
         "generate": lambda: caller.post("/generate", {"prompt": scene.new_prompt()}),

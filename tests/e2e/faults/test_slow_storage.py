@@ -25,7 +25,7 @@ def test_waits_that_add_up(scene: Scene) -> None:
 
 def test_every_route_is_in_time(scene: Scene) -> None:
     """Whatever is asked for at once: what is wanted or 503 in time, no model for a 503; afterwards all is well."""
-    asked = asked_of(scene)
+    asked = asked_of(scene, scene.new_prompt())
     scene.proxy.delay(LATE)
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(lambda ask: in_time(ask()), asked.values()))
@@ -41,9 +41,9 @@ def test_every_route_is_in_time(scene: Scene) -> None:
 def test_a_storage_that_turns_slow_while_the_model_thinks(scene: Scene) -> None:
     """The caller has the paid answer in time, and the record comes to hold it."""
     prompt = scene.new_prompt()
-    with scene.asking(prompt) as asking:
+    with scene.asking(prompt) as asked:
         scene.proxy.delay(LATE)
-    assert (asking.answer.status_code, asking.answer.json()["refined_prompt"]) == (200, f"better: {prompt}")
+    assert (asked.result().status_code, asked.result().json()["refined_prompt"]) == (200, f"better: {prompt}")
     scene.proxy.heal()
     until(lambda: scene.statuses(prompt) == [Status.SUCCEEDED])
     assert len(scene.upstream.requests) == 1

@@ -1,4 +1,4 @@
-"""MongoDB fails behind a proxy on real sockets: what callers get, what the log says, what is paid, who recovers."""
+"""A database fails behind a proxy on real sockets: what callers get, what the log says, what is paid, who recovers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 import requests
@@ -58,16 +59,18 @@ OUTAGES: dict[str, Callable[[FaultProxy], None]] = {"down": FaultProxy.refuse, "
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=list(OUTAGES))
 def test_an_outage_before_the_call(scene: Scene, outage: Callable[[FaultProxy], None]) -> None:
     """Every route that needs the storage answers 503 in time, asks no model, and serves again once that is back."""
-    asked = asked_of(scene)
+    prompt = scene.new_prompt()
+    asked = asked_of(scene, prompt)
     outage(scene.proxy)
     assert_all_refused(scene, asked)
     scene.proxy.heal()
+    assert scene.statuses(prompt) == []
     scene.assert_serves()
 
 
 def test_connections_that_are_cut_before_the_call(scene: Scene) -> None:
     """Every route answers in time, with what was asked for or 503; what got 503 cost nothing, and then all is well."""
-    asked = asked_of(scene)
+    asked = asked_of(scene, scene.new_prompt())
     scene.upstream.script(fake.status(401))
     scene.proxy.cut()
     with ThreadPoolExecutor(len(asked)) as pool:
@@ -81,24 +84,24 @@ def test_connections_that_are_cut_before_the_call(scene: Scene) -> None:
     in_order_again(scene)
 
 
-def lost(proxy: FaultProxy, matching: Matching) -> object:
+def lost(proxy: FaultProxy, matching: Matching) -> Event:
     return proxy.lose_reply(matching)
 
 
-def lost_in_silence(proxy: FaultProxy, matching: Matching) -> object:
+def lost_in_silence(proxy: FaultProxy, matching: Matching) -> Event:
     return proxy.lose_reply(matching, silent=True)
 
 
-def broken(proxy: FaultProxy, matching: Matching) -> object:
+def broken(proxy: FaultProxy, matching: Matching) -> Event:
     return proxy.break_reply(matching)
 
 
-def garbled(proxy: FaultProxy, matching: Matching) -> object:
+def garbled(proxy: FaultProxy, matching: Matching) -> Event:
     return proxy.garble_reply(matching)
 
 
 LOSSES = [lost, lost_in_silence, broken, garbled]
-Losing = Callable[[FaultProxy, Matching], object]
+Losing = Callable[[FaultProxy, Matching], Event]
 
 
 @pytest.mark.parametrize("lose", LOSSES)
@@ -154,27 +157,29 @@ def assert_completed_once(scene: Scene, prompt: str, answer: requests.Response) 
 def test_a_completion_whose_acknowledgement_is_lost(scene: Scene, lose: Losing) -> None:
     """The caller has the paid answer in time, the record has it once, and nothing is left in the outbox."""
     prompt = scene.new_prompt()
-    lose(scene.proxy, completes(prompt))
-    assert_completed_once(scene, prompt, scene.refine(prompt, key=prompt))
+    happened = lose(scene.proxy, completes(prompt))
+    answer = scene.refine(prompt, key=prompt)
+    assert happened.is_set()
+    assert_completed_once(scene, prompt, answer)
 
 
 @pytest.mark.parametrize("fault", [FaultProxy.silence, FaultProxy.cut], ids=["silent", "cut"])
 def test_a_fault_while_the_model_thinks(scene: Scene, fault: Callable[[FaultProxy], None]) -> None:
     """The caller has the paid answer in time; once the storage is back the record has it, unaided."""
     prompt = scene.new_prompt()
-    with scene.asking(prompt, key=prompt) as asking:
+    with scene.asking(prompt, key=prompt) as asked:
         fault(scene.proxy)
     scene.proxy.heal()
-    assert_completed_once(scene, prompt, asking.answer)
+    assert_completed_once(scene, prompt, asked.result())
 
 
 def test_an_outage_while_the_model_fails(scene: Scene) -> None:
     """The caller has the model's problem in time; once the storage is back the record is failed, unaided."""
     prompt = scene.new_prompt()
     scene.upstream.script(fake.status(401))
-    with scene.asking(prompt) as asking:
+    with scene.asking(prompt) as asked:
         scene.proxy.refuse()
-    assert (asking.answer.status_code, asking.answer.json()["type"]) == (502, "/problems/upstream-rejected")
+    assert (asked.result().status_code, asked.result().json()["type"]) == (502, "/problems/upstream-rejected")
     scene.proxy.heal()
     until(lambda: scene.statuses(prompt) == [Status.FAILED])
 
@@ -198,7 +203,7 @@ def test_504_comes_in_time(scene: Scene, outage: Callable[[FaultProxy], None]) -
 def test_an_outage_at_the_start(
     tmp_path: Path, nx: NxServer, upstream: Upstream, outage: Callable[[FaultProxy], None]
 ) -> None:
-    """The service starts, says what is wrong, and serves, with its collections, as soon as the storage is there."""
+    """The service starts soon, says what is wrong, and serves as soon as the storage is there."""
     database = new_database()
     direct = settings(tmp_path, upstream, nx.url(database))
     with FaultProxy("127.0.0.1", port_of(nx.url(""))) as proxy:
