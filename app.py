@@ -53,7 +53,8 @@ def create_app(
         jobs = _open_jobs(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
-    _prepare(storage)
+    if not settings.on_lambda:
+        _prepare(storage)
     app = Flask(__name__, static_folder=None)
     # A path with two slashes is not found; werkzeug would answer with a redirect.
     app.url_map.merge_slashes = False
@@ -108,6 +109,8 @@ def _open_jobs(settings: Settings) -> SqsJobs | None:
 
 def _prepare(storage: Storage) -> None:
     try:
+        # A server that is not there is known for it soon this way; one that is may take its time to build an index.
+        storage.ping()
         storage.prepare()
     except StorageError as error:
         # The service starts all the same: /ready says so, and the first request that finds the storage prepares it.

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,10 +20,12 @@ _LISTENING = re.compile(r"Listening at: (http://\S+)")
 class Service:
     """`gunicorn "app:create_app()"`, its output in a file. Use it as a context manager.
 
-    `environ` comes on top of this process's environment. Raises: `RuntimeError` with the output when it does not start.
+    `environ` comes on top of this process's environment, `under` in front of the command. Raises: `RuntimeError` with
+    the output when it does not start.
     """
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], log: Path, under: Sequence[str] = ()) -> None:
+        self._command = [*under, sys.executable, "-m", "gunicorn", "app:create_app()"]
         self._environ = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", **environ}
         self.log = log
         self.url = ""
@@ -31,7 +33,7 @@ class Service:
     def __enter__(self) -> Self:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "app:create_app()"],
+                self._command,
                 cwd=ROOT,
                 env=self._environ,
                 stdout=output,

@@ -32,9 +32,9 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**unset, **given, **settings}
 
 
-def flask(environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:
-    """Run one of the project's commands and read what it prints."""
-    command = [sys.executable, "-m", "flask", "--app", "app", *arguments, "--json"]
+def flask(environ: Mapping[str, str], *arguments: str, under: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Run one of the project's commands, behind the words of `under`, and read what it prints."""
+    command = [*under, sys.executable, "-m", "flask", "--app", "app", *arguments, "--json"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -43,9 +43,10 @@ def flask(environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:
 class Caller:
     """A client of a running service."""
 
-    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, url: str, environ: Mapping[str, str], under: tuple[str, ...] = ()) -> None:
         self.url = url
-        self.credentials = flask(environ, "clients", "create", "e2e", "--scope", "refine generate log:write log:read")
+        scopes = "refine generate log:write log:read"
+        self.credentials = flask(environ, "clients", "create", "e2e", "--scope", scopes, under=under)
         self.api_key = self.credentials["api_key"]
         answer = requests.post(
             f"{url}/token", data={"grant_type": "client_credentials"}, headers={"X-API-Key": self.api_key}, timeout=30
