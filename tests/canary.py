@@ -1,8 +1,8 @@
 """A pytest plugin: nothing that a whole run printed may hold a secret, a key, a token, a prompt or a response.
 
 It reads what pytest captured of every test, every log record that was made, and what the Python processes that tests
-start write to files, and to pipes as far as `communicate` reads them. A find fails the run, and names the test and the kind, never the value. What the tests
-send and get where it matters carries the word `CANARY`.
+start write to files, and to pipes as far as `communicate` reads them. A find fails the run, and names the test and the
+kind, never the value. What the tests send and get where it matters carries the word `CANARY`.
 """
 
 from __future__ import annotations
