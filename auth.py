@@ -5,6 +5,7 @@ Tokens follow RFC 9068 (JWT profile for access tokens) and RFC 8725 (JWT best cu
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -15,10 +16,12 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import jwt
 from flask import g, request
+from jwt.utils import base64url_decode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients import AmbiguousCredentials, InvalidClient, authenticate, parse_api_key, presented_api_key
 from records import Owner, Selection
+from schemas.base import unique_names
 from settings import MAX_TOKEN_TTL_SECONDS
 from storage import Storage
 
@@ -135,7 +138,7 @@ def verify_token(policy: TokenPolicy, token: str) -> Identity:
     try:
         payload = _verified_payload(policy, token)
         claims = _Claims.model_validate_json(payload)
-    except (jwt.PyJWTError, ValidationError, ValueError) as error:
+    except (jwt.PyJWTError, ValidationError, ValueError, RecursionError) as error:
         raise InvalidToken("The access token is not valid.") from error
     now, leeway = policy.clock(), LEEWAY_SECONDS
     in_time = max(claims.nbf, claims.iat) <= now + leeway and now - leeway < claims.exp
@@ -148,14 +151,21 @@ def verify_token(policy: TokenPolicy, token: str) -> Identity:
 def _verified_payload(policy: TokenPolicy, token: str) -> bytes:
     if len(token) > MAX_TOKEN_CHARS or not _COMPACT.fullmatch(token):
         raise ValueError("not a compact JWS")
-    header = jwt.get_unverified_header(token)
+    header = _unambiguous(base64url_decode(token.partition(".")[0]))
     # We are the only issuer, so the header is ours to the letter. That leaves no room for `alg` none or another,
     # `crit`, `jwk`, `jku`, `x5u` or whatever comes next (RFC 8725 §3.1, §3.11).
-    kid = str(header.get("kid"))
+    kid = str(header.get("kid")) if isinstance(header, dict) else ""
     if header != {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": kid} or kid not in policy.secrets:
         raise ValueError("not a header of ours")
     decoded = jwt.PyJWS().decode_complete(token, policy.secrets[kid], algorithms=[ALGORITHM])
-    return bytes(decoded["payload"])
+    payload = bytes(decoded["payload"])
+    _unambiguous(payload)
+    return payload
+
+
+def _unambiguous(raw: bytes) -> Any:
+    """JSON in UTF-8 that no two readers read differently, as RFC 7515 §4 and RFC 7519 §4 have it: each name once."""
+    return json.loads(raw.decode("utf-8"), object_pairs_hook=unique_names)
 
 
 class ClientStates:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from problems import BodyTooLarge, InvalidFields, MalformedRequest, UnsupportedMediaType
 from schemas import prefer
-from schemas.base import Body, Query
+from schemas.base import Body, Query, unique_names
 from schemas.log import Inexact
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -64,7 +64,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique_names,
             parse_constant=_no_constant,
             parse_float=_float,
             parse_int=_int,
@@ -74,13 +74,6 @@ def json_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedRequest("The body must be a JSON object.")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        raise ValueError("duplicate name")
-    return names
 
 
 def _no_constant(name: str) -> None:

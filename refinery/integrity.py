@@ -20,18 +20,22 @@ Span = tuple[int, int]
 _FENCE = re.compile(r"^(?P<lead>[^\n`~]*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)", re.MULTILINE)
 _INFO_WORD = re.compile(r"[\w+#.-]*[ \t\r]*")
 
-# Each alternative begins with a literal, so that the scan skips to the next brace, dollar or percent sign.
+# Each alternative begins with a literal, so that the scan skips to the next brace, dollar or percent sign. In a run of
+# braces, each is the beginning of two alternatives: `(?!\{)` ends them at once.
 _PLACEHOLDER = re.compile(
     r"""
       \{ (?:
           \{ (?:
-              \{ \s{0,20} [^\W\d] [^{}\n]{0,200} \}\}\}                      # {{{x}}}: Mustache, unescaped
-            | [~-]? \s{0,20} [\#/>^&!]? \s{0,20} [^\W\d] [^{}\n]{0,200} \}\} # {{ x }}: Mustache, Handlebars, Jinja
+              \{ \s{0,20}+ [^\W\d] [^{}\n]{0,200} \}\}\}                     # {{{x}}}: Mustache, unescaped
+            | (?!\{) [~-]? (?: \s{0,20}+ [\#/>^&!] \s{0,20}+ | \s{0,40}+ )   # {{ x }}: Mustache, Handlebars, Jinja
+              [^\W\d] [^{}\n]{0,200} \}\}
           )
-        | [^\W\d] [\w.-]{0,100} (?:\[\w{1,50}\])? (?:![rsa])? (?::[^{}\s"',]{1,30})? \}  # {x}: str.format
-        | (?<![\w\])}\\]\{) \d{1,2} \}                                       # {0}, but not a regex's a{3}
+        | (?!\{) (?:
+              [^\W\d] [\w.-]{0,100} (?:\[\w{1,50}\])? (?:![rsa])? (?::[^{}\s"',]{1,30})? \}  # {x}: str.format
+            | (?<![\w\])}\\]\{) \d{1,2} \}                                   # {0}, but not a regex's a{3}
+          )
       )
-    | \$\{ \s{0,20} [^\W\d] [^{}\n]{0,200} \}                                # ${x}: shell, JavaScript
+    | \$\{ \s{0,20}+ [^\W\d] [^{}\n]{0,200} \}                               # ${x}: shell, JavaScript
     | (?P<literal>%%)                                                        # printf's escaped percent sign
     | %\( [^()\n]{1,100} \) [-+\ \#0]{0,3} \d{0,3} (?:\.\d{1,3})? [diouxXeEfFgGcrsa]
     | % (?<!\d%) s

@@ -70,6 +70,14 @@ TEXT = _Text(_text)
 Text = Annotated[str, TEXT]
 
 
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object's members. Raises: `ValueError` for a name that stands twice: readers differ in which they take."""
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("duplicate name")
+    return names
+
+
 def is_record_id(text: str) -> bool:
     """Whether a record can have this id: any other text need not be looked up."""
     return bool(re.fullmatch(RECORD_ID, text))

@@ -35,6 +35,9 @@ from tests.stores import (
 )
 from tests.upstream import Upstream
 
+# What a whole run prints is looked through for secrets and texts.
+pytest_plugins = ["tests.canary"]
+
 
 def pytest_configure() -> None:
     # What a script starts in its background ignores Ctrl-C, and so would every process that a test interrupts.

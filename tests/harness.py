@@ -57,7 +57,7 @@ class ScriptedEngine:
         assert not isinstance(outcome, Generation)
         if isinstance(outcome, Rewrite):
             return outcome
-        return Rewrite(outcome, (Change("clearer", "a", "b"),), ("an assumption",), task.model, NO_USAGE)
+        return Rewrite(outcome, (Change("clearer", "a", "b"),), ("CANARY-assumption",), task.model, NO_USAGE)
 
     def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
         self.prompts.append((prompt, model, max_tokens))

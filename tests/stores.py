@@ -129,7 +129,7 @@ def pending(now: datetime, **changes: Any) -> Record:
         "user_id": OWNER.user_id,
         "client_id": OWNER.client_id,
         "request_id": "request-1",
-        "prompt": "a prompt",
+        "prompt": "CANARY-prompt",
         "detail": {"strategy": "general"},
         "model": "gpt-test",
         "engine": "scripted",
@@ -150,7 +150,7 @@ def completion(now: datetime, **changes: Any) -> Completion:
     """A success of that moment."""
     values = {
         "status": Status.SUCCEEDED,
-        "response": "a response",
+        "response": "CANARY-response",
         "detail": {"strategy": "general", "refined": True},
         "usage": {"input_tokens": 3, "output_tokens": None},
         "latency_ms": 12,

@@ -136,23 +136,26 @@ def test_an_unsigned_token_is_refused(harness: Harness, client: Credentials, alg
     assert_refused(harness, f"{header}.{payload}." + {"empty": "", "sha256": signature, "garbage": "AAAA"}[digest])
 
 
+ALGORITHMS: list[tuple[Any, str]] = [
+    ("HS384", "sha384"),
+    ("HS512", "sha512"),
+    ("HS512", "sha256"),
+    ("RS256", "sha256"),
+    ("ES256", "sha256"),
+    ("EdDSA", "sha256"),
+    ("hs256", "sha256"),
+    ("", "sha256"),
+    (None, "sha256"),
+    (["HS256"], "sha256"),
+    ({"HS256": 1}, "sha256"),
+    (256, "sha256"),
+    (OMITTED, "sha256"),
+]
+
+
 @pytest.mark.parametrize(
     ("alg", "digest"),
-    [
-        ("HS384", "sha384"),
-        ("HS512", "sha512"),
-        ("HS512", "sha256"),
-        ("RS256", "sha256"),
-        ("ES256", "sha256"),
-        ("EdDSA", "sha256"),
-        ("hs256", "sha256"),
-        ("", "sha256"),
-        (None, "sha256"),
-        (["HS256"], "sha256"),
-        ({"HS256": 1}, "sha256"),
-        (256, "sha256"),
-        (OMITTED, "sha256"),
-    ],
+    ALGORITHMS,
     ids=lambda value: "omitted" if value is OMITTED else str(value) or "empty",
 )
 def test_another_algorithm_is_refused(harness: Harness, client: Credentials, alg: object, digest: str) -> None:
@@ -181,6 +184,8 @@ HEADER_CHANGES: dict[str, dict[str, Any]] = {
     "kid in another case": {"kid": "K1"},
     "kid with a space": {"kid": "k1 "},
     "kid as a path": {"kid": "../../dev/null"},
+    "kid as SQL": {"kid": "k1' OR '1'='1"},
+    "kid with a NUL": {"kid": "k1\0"},
     "kid of the other secret": {"kid": "k2"},
     "crit unknown": {"crit": ["exp"], "exp": 9999999999},
     "crit empty": {"crit": []},
@@ -309,14 +314,59 @@ def test_an_api_key_is_no_bearer_token(harness: Harness, client: Credentials) ->
     assert_refused(harness, client.api_key)
 
 
+NO_CLAIMS = [
+    b"",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{",
+    b"\xff",
+    b'{"iss": "klamala"} {}',
+    b"[" * 2500,
+    b'{"sub": "\\ud800"}',
+]
+
+
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"null", b"[]", b'"text"', b"{", b"\xff", b'{"iss": "klamala"} {}', b"[" * 2500, b'{"sub": "\\ud800"}'],
+    NO_CLAIMS,
     ids=["empty", "null", "list", "string", "cut", "no UTF-8", "two", "nested", "surrogate"],
 )
 def test_a_payload_that_is_no_claims_set_is_refused(harness: Harness, payload: bytes) -> None:
     """Signed bytes that are not one JSON object are refused, not a crash."""
     assert_refused(harness, signed(HEADER, b64(payload)))
+
+
+def with_header_text(client_id: str, header: bytes) -> str:
+    """A good payload under a header of exactly these bytes, signed with our first secret."""
+    text = f"{b64(header)}.{as_json(claims(client_id))}"
+    return f"{text}.{b64(hmac.digest(FIRST_SECRET.encode(), text.encode(), 'sha256'))}"
+
+
+AMBIGUOUS: dict[str, Callable[[str], str]] = {
+    "alg twice": lambda client: with_header_text(client, b'{"alg":"none","alg":"HS256","typ":"at+jwt","kid":"k1"}'),
+    "kid twice": lambda client: with_header_text(client, b'{"alg":"HS256","typ":"at+jwt","kid":"k2","kid":"k1"}'),
+    "kid twice, escaped": lambda client: with_header_text(
+        client, rb'{"alg":"HS256","typ":"at+jwt","\u006bid":"k2","kid":"k1"}'
+    ),
+    "sub twice": lambda client: signed(
+        HEADER, b64(json.dumps(claims(client)).replace('"sub"', '"sub": "root", "sub"').encode())
+    ),
+    "name twice inside another claim": lambda client: signed(
+        HEADER, b64(json.dumps({**claims(client), "x": 0}).replace('"x": 0', '"x": {"a": 1, "a": 2}').encode())
+    ),
+    "header in UTF-16": lambda client: with_header_text(client, json.dumps(HEADER).encode("utf-16")),
+    "header behind a byte order mark": lambda client: with_header_text(client, json.dumps(HEADER).encode("utf-8-sig")),
+    "header nested without end": lambda client: with_header_text(client, b"[" * 2000),
+}
+
+
+@pytest.mark.parametrize("made", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_token_that_two_readers_read_differently_is_refused(
+    harness: Harness, client: Credentials, made: Callable[[str], str]
+) -> None:
+    """A name that stands twice, or another encoding than UTF-8, is refused although it is signed with our secret."""
+    assert_refused(harness, made(client.client_id))
 
 
 @pytest.mark.parametrize("name", TEXTS + TIMES)
@@ -372,10 +422,16 @@ def test_a_time_claim_must_be_a_number(
     harness: Harness, client: Credentials, name: str, wrong: Callable[[int], str]
 ) -> None:
     """A time is a finite JSON number: nothing that could be read as one, and nothing without an end."""
-    members = claims(client.client_id)
-    text = json.dumps(members).replace(f'"{name}": {members[name]}', f'"{name}": {wrong(members[name])}')
-    assert text != json.dumps(members)
-    assert_refused(harness, signed(HEADER, b64(text.encode())))
+    assert_refused(harness, with_time(client.client_id, name, wrong))
+
+
+def with_time(client_id: str, name: str, wrong: Callable[[int], str]) -> str:
+    """A token with one of its times written in another way."""
+    members = claims(client_id)
+    text = json.dumps(members)
+    changed_text = text.replace(f'"{name}": {members[name]}', f'"{name}": {wrong(members[name])}')
+    assert changed_text != text
+    return signed(HEADER, b64(changed_text.encode()))
 
 
 @pytest.mark.parametrize("changes", [{"iat": True}, {"nbf": True}, {"exp": True, "iat": 0}], ids=TIMES)
@@ -457,22 +513,21 @@ def test_times_count_at_the_door_too(
     (assert_accepted if good else assert_refused)(harness, token)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"iss": "someone"},
-        {"iss": "KLAMALA"},
-        {"iss": "klamala/"},
-        {"aud": "someone"},
-        {"aud": "Klamala"},
-        {"aud": "klamala other"},
-        {"aud": ["klamala", "other"]},
-        {"client_id": NOBODY},
-        {"client_id": "nobody"},
-        {"client_id": "' OR 1=1 --"},
-    ],
-    ids=str,
-)
+ELSEWHERE: list[dict[str, Any]] = [
+    {"iss": "someone"},
+    {"iss": "KLAMALA"},
+    {"iss": "klamala/"},
+    {"aud": "someone"},
+    {"aud": "Klamala"},
+    {"aud": "klamala other"},
+    {"aud": ["klamala", "other"]},
+    {"client_id": NOBODY},
+    {"client_id": "nobody"},
+    {"client_id": "' OR 1=1 --"},
+]
+
+
+@pytest.mark.parametrize("changes", ELSEWHERE, ids=str)
 def test_a_token_for_elsewhere_or_from_nobody_is_refused(
     harness: Harness, client: Credentials, changes: Mapping[str, Any]
 ) -> None:

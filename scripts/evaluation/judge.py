@@ -18,7 +18,8 @@ Verdict = Literal["refinement", "answer", "refusal", "other"]
 _INSTRUCTIONS = Path(__file__).with_name("judge.md")
 # The answer is two lines, but a reasoning model's thoughts count too.
 _MAX_TOKENS = 2_000
-_CODE_FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+# White space is stripped later: looked for on both sides of the text in here, it would cost its length to the third.
+_CODE_FENCE = re.compile(r"\A```(?:json)?(.*)```\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def _parse(text: str, usage: Usage) -> Judgement:
     """Only an answer that is a judgement as a whole counts: one quoted inside other words may be the candidate's."""
     fenced = _CODE_FENCE.match(text.strip())
     try:
-        answer = _Answer.model_validate_json(fenced[1] if fenced else text)
+        answer = _Answer.model_validate_json(fenced[1].strip() if fenced else text)
     except ValidationError:
         return _unjudged("The judge's answer is not a judgement of the agreed shape.", usage)
     return Judgement(answer.verdict, answer.language_kept, answer.reason, usage)
