@@ -6,15 +6,15 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from tests.soak.checks import broken_rules
-from tests.soak.databases import DATABASES
-from tests.soak.figures import faults, figures
-from tests.soak.run import Plan, run
+from tests.soak.databases import DATABASES, DatabaseKind
+from tests.soak.figures import faults, figures, total
+from tests.soak.run import Evidence, Plan, run
 
 SHOWN = 5
 WIDTH = 56
@@ -22,21 +22,39 @@ WIDTH = 56
 
 def main() -> None:
     options = _options()
-    plan = Plan(options.requests, options.concurrency, options.seed, options.kill_seconds, options.deadline_seconds)
     folder = Path(tempfile.mkdtemp(prefix="klamala-soak-"))
-    click.echo(f"{plan.requests:,} requests at concurrency {plan.concurrency} on {options.database}, seed {plan.seed}")
-    with DATABASES[options.database](folder, plan.seed) as database:
-        evidence = run(plan, database, folder, click.echo)
-    rules = broken_rules(evidence)
-    _table("What happened", figures(evidence))
+    click.echo(
+        f"{options.requests:,} requests at concurrency {options.concurrency} on {options.database}, seed {options.seed}"
+    )
+    rounds = list(_rounds(options, folder))
+    found = [broken_rules(one) for one in rounds]
+    rules = {rule: [breach for one in found for breach in one[rule]] for rule in found[0]}
+    _table("What happened", total([figures(one) for one in rounds]))
     _table("What must be zero", {rule: len(breaches) for rule, breaches in rules.items()})
     for rule, breaches in rules.items():
         for breach in breaches[:SHOWN]:
             click.echo(f"{rule}: {breach}", err=True)
-    if any(rules.values()) or not all(faults(evidence).values()):
+    if any(rules.values()) or not all(total([faults(one) for one in rounds]).values()):
         click.echo(f"A zero is not zero, or nothing went wrong. The log and the files are in {folder}", err=True)
         sys.exit(1)
     shutil.rmtree(folder)
+
+
+def _rounds(options: argparse.Namespace, folder: Path) -> Iterator[Evidence]:
+    """One run after the other, each on an empty database, until all requests are made."""
+    kind: DatabaseKind = DATABASES[options.database]
+    for number, begun in enumerate(range(0, options.requests, kind.requests)):
+        plan = Plan(
+            requests=min(kind.requests, options.requests - begun),
+            concurrency=options.concurrency,
+            seed=options.seed + number,
+            kill_seconds=options.kill_seconds,
+            deadline_seconds=options.deadline_seconds,
+        )
+        place = folder / str(number)
+        place.mkdir()
+        with kind.open(place, plan.seed) as database:
+            yield run(plan, database, place, click.echo)
 
 
 def _options() -> argparse.Namespace:
@@ -51,7 +69,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _table(title: str, rows: Mapping[str, int | str]) -> None:
+def _table(title: str, rows: Mapping[str, int]) -> None:
     click.echo(f"\n{title}")
     for name, value in rows.items():
         click.echo(f"  {name:<{WIDTH}}{value:>9,}")

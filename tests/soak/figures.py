@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from records import Record, Status
 from tests.soak.faults import MARKER
 from tests.soak.run import Evidence
 
-Figures = dict[str, int | str]
+Figures = dict[str, int]
 
 
 def figures(evidence: Evidence) -> Figures:
@@ -34,6 +35,12 @@ def figures(evidence: Evidence) -> Figures:
         "  of them abandoned by the last sweep": evidence.swept,
         **_of_keys(evidence),
     }
+
+
+def total(rounds: Sequence[Figures]) -> Figures:
+    """The figures of several runs together."""
+    names = dict.fromkeys(name for one in rounds for name in one)
+    return {name: sum(one.get(name, 0) for one in rounds) for name in names}
 
 
 def faults(evidence: Evidence) -> dict[str, int]:
@@ -75,8 +82,9 @@ def _marker(record: Record) -> str:
 def _lines(log: str) -> Iterator[Mapping[str, object]]:
     """The service's own lines, not gunicorn's; a worker that is killed may leave half of one."""
     for line in log.splitlines():
-        if line.startswith("{") and line.endswith("}"):
-            yield json.loads(line)
+        with suppress(json.JSONDecodeError):
+            if line.startswith("{"):
+                yield json.loads(line)
 
 
 def _count(lines: list[Mapping[str, object]], message: str) -> int:

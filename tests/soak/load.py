@@ -15,9 +15,10 @@ from tests.soak.faults import better, text_for
 BROKEN: Final = "broken connection"
 UNANSWERED: Final = "no answer"
 ANSWER_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 120.0
+PATIENCE_SECONDS: Final = 90.0
 # A caller that has to wait asks again after at most so many seconds, whatever `Retry-After` says: some come too early.
 LONGEST_PAUSE_SECONDS: Final = 1.0
+PAUSE_AFTER_A_BREAK_SECONDS: Final = 0.1
 # After these a caller with a key asks again: each says, or may mean, that there is no answer to keep.
 INDETERMINATE: Final = frozenset({"409", "503", "504", BROKEN})
 ACKNOWLEDGED: Final = frozenset({"200", "201"})
@@ -98,7 +99,7 @@ class Caller:
         except requests.Timeout:
             attempt = Attempt(request_id, UNANSWERED, {})
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-            attempt = Attempt(request_id, BROKEN, {})
+            attempt = Attempt(request_id, BROKEN, {}, retry_after=PAUSE_AFTER_A_BREAK_SECONDS)
         else:
             attempt = _attempt(request_id, answer)
         case.attempts.append(attempt)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
@@ -123,8 +124,12 @@ def _ask(plan: Plan, url: str, bearer: Mapping[str, str], asked: Sequence[Case],
     rest = iter(asked)
     with ThreadPoolExecutor(plan.concurrency) as pool:
         working = [pool.submit(Caller(url, bearer).work, rest) for _ in range(plan.concurrency)]
-        while wait(working, PROGRESS_SECONDS).not_done:
-            progress()
+        try:
+            while wait(working, PROGRESS_SECONDS).not_done:
+                progress()
+        finally:
+            # Whoever interrupts the run does not wait for what has not been asked for.
+            deque(rest, maxlen=0)
         for worker in working:
             worker.result()
 
