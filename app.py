@@ -11,6 +11,7 @@ import edge
 import logs
 import problems
 from auth import Guard, TokenPolicy
+from background import courier_for, queue_for
 from blueprints.choices import choices_blueprint
 from blueprints.docs import docs_blueprint
 from blueprints.generate import generate_blueprint
@@ -21,6 +22,7 @@ from blueprints.refine import refine_blueprint
 from blueprints.tokens import tokens_blueprint
 from blueprints.usage import usage_blueprint
 from calls.generations import Generations
+from calls.jobs import Submissions
 from calls.ledger import Ledger, storage_reserve
 from calls.limits import Limits
 from calls.refinements import Refinements
@@ -30,9 +32,8 @@ from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
 from settings import Settings, SettingsError, load_settings
 from storage import Storage, StorageError, open_storage
-from stores.courier import Courier
-from stores.outbox import Outbox, OutboxError, open_outbox
-from stores.sweeper import Sweeper
+from stores.jobs_sqs import SqsJobs
+from stores.outbox import Outbox, database_id, open_outbox
 
 VERSION = "0.1.0"
 
@@ -49,6 +50,7 @@ def create_app(
         settings = settings or load_settings()
         storage = storage or _open_storage(settings)
         outbox = _open_outbox(settings)
+        jobs = _open_jobs(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
     _prepare(storage)
@@ -61,13 +63,15 @@ def create_app(
     policy = TokenPolicy(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience, settings.token_ttl_seconds)
     guard = Guard(policy, storage)
     refiner = Refiner(engine or open_engine(settings.openai_api_key, settings.openai_base_url), load_strategies())
-    ledger = Ledger(storage, outbox, _background(app, settings, storage, outbox), storage_reserve(settings))
+    ledger = Ledger(storage, outbox, courier_for(app, settings, storage, outbox), storage_reserve(settings))
     limits = Limits(storage, settings.rate_limit, settings.daily_token_budget)
     refinements = Refinements(settings, ledger, refiner, limits)
+    queue = queue_for(app, ledger, refinements, outbox, jobs)
     generations = Generations(settings, ledger, refiner.engine, limits)
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
-    app.register_blueprint(refine_blueprint(settings, guard, limits, refinements))
+    submissions = Submissions(settings, ledger, refinements, queue)
+    app.register_blueprint(refine_blueprint(settings, guard, limits, refinements, submissions))
     app.register_blueprint(generate_blueprint(settings, guard, limits, generations))
     app.register_blueprint(log_request_blueprint(settings, guard, limits, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
@@ -93,32 +97,13 @@ def _open_outbox(settings: Settings) -> Outbox:
         raise SettingsError("OUTBOX_QUEUE_URL", str(error)) from error
 
 
-def _background(app: Flask, settings: Settings, storage: Storage, outbox: Outbox) -> Courier | None:
-    """Who applies the outbox, and who sweeps the log: gunicorn starts both in each worker.
-
-    At the first request of any other process the courier looks after what an earlier one left behind. A command serves
-    no request: it leaves both to the service. On Lambda, where a process stands still between requests, there is none.
-    """
-    if settings.on_lambda:
+def _open_jobs(settings: Settings) -> SqsJobs | None:
+    if settings.jobs_queue_url is None:
         return None
-    courier = app.extensions["courier"] = Courier(outbox, storage)
-    app.extensions["sweeper"] = Sweeper(storage)
-    first = iter([True])
-
-    @app.before_request
-    def start() -> None:
-        if next(first, False) and _holds_some(outbox):
-            courier.start()
-
-    return courier
-
-
-def _holds_some(outbox: Outbox) -> bool:
     try:
-        return outbox.is_at_hand()
-    except OutboxError as error:
-        logging.getLogger("klamala").warning("outbox not readable at start: %s", error)
-        return False
+        return SqsJobs(settings.jobs_queue_url, database_id(settings.database_url))
+    except ValueError as error:
+        raise SettingsError("JOBS_QUEUE_URL", str(error)) from error
 
 
 def _prepare(storage: Storage) -> None:

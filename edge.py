@@ -9,15 +9,15 @@ import logging
 import math
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 from auth import Identity, current_identity
-from calls.audit import Arrival
+from calls.arrival import Arrival
 from calls.limits import REQUESTS, TOKENS, Limits
 from counters import Count
 from settings import Settings
@@ -37,6 +37,13 @@ _EXPOSED_HEADERS = (
     *(name for names in LIMIT_HEADERS.values() for name in names),
 )
 _COUNTED = "counted"
+_ARRIVAL = "klamala.arrival"
+# Of an invocation's time on Lambda, what it takes to give the answer back.
+HAND_OVER_SECONDS = 0.5
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 LimitedView = Callable[[Identity], Response]
 
 _log = logging.getLogger("klamala.access")
@@ -45,10 +52,20 @@ _log = logging.getLogger("klamala.access")
 def install(app: Flask, settings: Settings) -> None:
     """Add the hooks to an app."""
 
+    serve = app.wsgi_app
+
+    def bounded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        arrival = environ[_ARRIVAL] = Arrival.now(_request_id(environ), _seconds(environ, settings))
+        with arrival.bounded():
+            return serve(environ, start_response)
+
+    # The documented way to put something around an app.
+    app.wsgi_app = bounded  # type: ignore[method-assign]
+
     @app.before_request
     def receive() -> None:
-        g.request_id = _request_id()
-        g.arrival = Arrival.now(g.request_id, settings.request_deadline_seconds)
+        g.arrival = request.environ[_ARRIVAL]
+        g.request_id = g.arrival.request_id
 
     @app.after_request
     def dispatch(response: Response) -> Response:
@@ -75,13 +92,22 @@ def install(app: Flask, settings: Settings) -> None:
         )
 
 
-def _request_id() -> str:
+def _request_id(environ: WSGIEnvironment) -> str:
     """API Gateway's id on Lambda, else the caller's where it is well-formed, else a new one."""
-    context = request.environ.get("serverless.event", {}).get("requestContext", {})
+    context = environ.get("serverless.event", {}).get("requestContext", {})
     if context.get("requestId"):
         return str(context["requestId"])
-    given = request.headers.get("X-Request-Id", "")
+    given = environ.get("HTTP_X_REQUEST_ID", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _seconds(environ: WSGIEnvironment, settings: Settings) -> float:
+    """The deadline of a request, or on Lambda what the invocation has left, if that is less."""
+    context = environ.get("serverless.context")
+    if context is None:
+        return settings.request_deadline_seconds
+    left: float = context.get_remaining_time_in_millis() / 1000 - HAND_OVER_SECONDS
+    return max(0.0, min(settings.request_deadline_seconds, left))
 
 
 def _access_fields(response: Response) -> dict[str, Any]:

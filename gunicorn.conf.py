@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from background import PARTS
 from settings import SettingsError, load_settings
 from storage import open_storage
 
@@ -32,8 +33,18 @@ secure_scheme_headers: dict[str, str] = {}
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have each worker bring what an earlier one left in the outbox, and sweep the log, without delaying its start."""
-    for name in ("courier", "sweeper"):
+    """Have each worker bring what an earlier one left in the outbox, do its jobs, and sweep the log.
+
+    None of that delays its start.
+    """
+    for name in PARTS:
         part = worker.wsgi.extensions.get(name)
         if part is not None:
             part.start()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Let a worker that is told to go finish its jobs; after `graceful_timeout` it is killed, and others do them."""
+    jobs = getattr(worker, "wsgi", None) and worker.wsgi.extensions.get("jobs")
+    if jobs is not None:
+        jobs.stop()

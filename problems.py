@@ -197,7 +197,7 @@ def install(app: Flask) -> None:
 def _answer(error: Exception) -> Response:
     problem = problem_for(error)
     if problem is _INTERNAL:
-        _report(error)
+        report(error, g.request_id)
     if request.path == TOKEN_PATH:
         return _response(as_oauth_document(error, problem), problem.status, problem.headers)
     return _response(as_document(problem, g.request_id), problem.status, problem.headers, MEDIA_TYPE)
@@ -226,7 +226,7 @@ def _response(
     return Response(json.dumps(document, ensure_ascii=False), status, headers, mimetype=media_type)
 
 
-def _report(error: Exception) -> None:
+def report(error: Exception, request_id: str) -> None:
     """Log where an unexpected error came from, without its message: that may hold a prompt or a key."""
     frames = []
     trace = error.__traceback__
@@ -234,5 +234,5 @@ def _report(error: Exception) -> None:
         code = trace.tb_frame.f_code
         frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    fields = {"request_id": g.request_id, "error": type(error).__qualname__, "trace": frames}
+    fields = {"request_id": request_id, "error": type(error).__qualname__, "trace": frames}
     _log.error("unexpected error", extra={"fields": fields})

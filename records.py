@@ -13,6 +13,8 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
+# A job that takes its worker down each time must not be paid for for ever: then it is left until its deadline.
+MAX_JOB_ATTEMPTS = 3
 
 
 class Kind(StrEnum):
@@ -96,7 +98,11 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One audited call. Times are UTC, aware, whole milliseconds; `usage`, `error` and `detail` are JSON objects."""
+    """One audited call. Times are UTC, aware, whole milliseconds; `usage`, `error` and `detail` are JSON objects.
+
+    A job, which is done in the background, has a lease: until `lease_until` it is a worker's, who has leased it as the
+    `attempt`-th. It is begun free, with its receipt as `lease_until` and 0 as `attempt`. Other calls have no lease.
+    """
 
     id: str
     v: int = SCHEMA_VERSION
@@ -144,6 +150,10 @@ class Record:
 
     def is_overdue(self, now: datetime) -> bool:
         return self.status is Status.PENDING and self.deadline_at is not None and self.deadline_at <= now
+
+    @property
+    def is_job(self) -> bool:
+        return self.lease_until is not None
 
     @property
     def received_at(self) -> datetime:

@@ -1,4 +1,7 @@
-"""Every setting: its name, default and check. Read once at start-up, from the environment and, off Lambda, `.env`."""
+"""Every setting: its name, default and check. Read once at start-up.
+
+They come from the environment, off Lambda from `.env` too, and from the secret that `SECRETS_ID` names.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from rates import Rate, parse_rate
+from secret_settings import SecretError, read_secret
 
 DATABASE_SCHEMES = ("mongodb", "mongodb+srv", "sqlite", "postgresql", "postgres")
 MIN_SECRET_BYTES = 32
@@ -83,7 +87,14 @@ def _base_url(raw: str) -> str | None:
 def _queue_url(raw: str) -> str | None:
     if raw and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9/_-]+", raw):
         # A FIFO queue, whose name ends in `.fifo`, would need an order that completions do not have.
-        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/outbox")
+        raise ValueError("must be the URL of a standard SQS queue: https://sqs.eu-central-1.amazonaws.com/1234/name")
+    return raw or None
+
+
+def _secret_id(raw: str) -> str | None:
+    # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    if raw and not re.fullmatch(r"[A-Za-z0-9/_+=.@:-]{1,2048}", raw):
+        raise ValueError("must be the name or the ARN of a secret in AWS Secrets Manager")
     return raw or None
 
 
@@ -137,10 +148,13 @@ class Settings:
     max_body_bytes: int = _setting(_integer(1024, MAX_BODY_BYTES_LIMIT), str(1024 * 1024))
     max_output_tokens: int = _setting(_integer(1, 1_000_000), "4096")
     request_deadline_seconds: int = _setting(_integer(1, 900), "25")
+    job_deadline_seconds: int = _setting(_integer(1, 3600), "300")
     rate_limit: Rate | None = _setting(parse_rate, "60/minute", empty=True)
     daily_token_budget: int | None = _setting(_optional_integer(1, 10**12 - 1))
     log_retention_days: int | None = _setting(_optional_integer(1, 36_500))
     outbox_queue_url: str | None = _setting(_queue_url)
+    jobs_queue_url: str | None = _setting(_queue_url)
+    secrets_id: str | None = _setting(_secret_id)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
     on_lambda: bool = False
@@ -154,11 +168,11 @@ class Settings:
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read and check every setting; an empty variable counts as not set, but for those to which empty means none.
 
-    Without `environ`, the process's environment over the working folder's `.env`.
+    Without `environ`, the process's environment over the working folder's `.env`. What neither sets, a secret may.
 
     Raises: `SettingsError` for the first that is wrong.
     """
-    source = _environment() if environ is None else environ
+    source = _with_secret(_environment() if environ is None else environ)
     values = {item.name: _parse(item, source) for item in fields(Settings) if item.metadata}
     values["on_lambda"] = bool(source.get("AWS_LAMBDA_FUNCTION_NAME"))
     values["openai_models"] = _offered_models(values["openai_model"], values["openai_models"])
@@ -175,11 +189,27 @@ def _environment() -> Mapping[str, str]:
     return {name: value or "" for name, value in {**file, **os.environ}.items()}
 
 
+def _with_secret(source: Mapping[str, str]) -> Mapping[str, str]:
+    """What is set in the source counts, as an operator who sets a variable expects; the secret fills the rest."""
+    items = {item.name.upper(): item for item in fields(Settings) if item.metadata}
+    secret_id = _parse(items.pop("SECRETS_ID"), source)
+    if not secret_id:
+        return source
+    try:
+        secret = read_secret(secret_id, items)
+    except SecretError as error:
+        raise SettingsError("SECRETS_ID", str(error)) from None
+    return {**source, **{name: value for name, value in secret.items() if not _is_set(items[name], source)}}
+
+
+def _is_set(item: Field[Any], source: Mapping[str, str]) -> bool:
+    name = item.name.upper()
+    return bool(source.get(name, "").strip()) or (item.metadata["empty"] and name in source)
+
+
 def _parse(item: Field[Any], source: Mapping[str, str]) -> Any:
     name = item.name.upper()
-    raw = source.get(name, "").strip()
-    if not raw and not (item.metadata["empty"] and name in source):
-        raw = item.metadata["default"]
+    raw = source.get(name, "").strip() if _is_set(item, source) else item.metadata["default"]
     if any("\ud800" <= character <= "\udfff" for character in raw):
         raise SettingsError(name, "is not text in UTF-8")
     try:
@@ -200,7 +230,7 @@ def _refuse_fallbacks(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("DATABASE_URL", "must name a database server on AWS Lambda, whose disk is not kept")
     if values["openai_api_key"] is None and values["openai_base_url"] is None:
         raise SettingsError("OPENAI_API_KEY", "must be set on AWS Lambda (or OPENAI_BASE_URL)")
-    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL"):
+    for name in ("JWT_SECRETS", "OUTBOX_QUEUE_URL", "JOBS_QUEUE_URL"):
         if not values[name.lower()]:
             raise SettingsError(name, "must be set on AWS Lambda")
     return values

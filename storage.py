@@ -8,13 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
 from counters import Counters
 from records import Client, Completion, DailyUsage, Owner, Position, Record, Selection, Status, Swept, utc_now
 
 _CLAIM_ROUNDS = 8
-_BATCH = 200
+BATCH = 200
+# A round is lost to another worker, who was faster with a job: so many are never at it at the same moment.
+_LEASE_ROUNDS = 100
 
 
 class StorageError(Exception):
@@ -115,7 +118,7 @@ class Storage(ABC):
     def every(self, selection: Selection) -> Iterator[Record]:
         """All selected records, newest first, however many: only a batch of them is in memory at a time."""
         after = None
-        while batch := self.page(selection, _BATCH, after):
+        while batch := self.page(selection, BATCH, after):
             yield from batch
             after = batch[-1].position
 
@@ -149,6 +152,37 @@ class Storage(ABC):
 
         Raises: `RecordRejected`.
         """
+
+    def lease(self, until: datetime, record_id: str | None = None) -> Record | None:
+        """Lease a job until then: the one with this id, or the one that is free for the longest. None if none is free.
+
+        Free is a pending job before its deadline, never leased or with a lease that has ended, and leased less than
+        `MAX_JOB_ATTEMPTS` times; whose it is does not matter. A lease whose outcome is unknown may cost an attempt.
+        """
+        now = self._clock()
+        for _ in range(_LEASE_ROUNDS):
+            job = self._free_job(now, record_id)
+            if job is None:
+                break
+            if self._lease(job, until, now):
+                return replace(job, lease_until=until, attempt=job.attempt + 1)
+        return None
+
+    @abstractmethod
+    def lost_jobs(self) -> Sequence[str]:
+        """The ids of free jobs that somebody had leased and did not keep, those longest free first; a batch of them."""
+
+    @abstractmethod
+    def renew(self, job: Record, until: datetime) -> bool:
+        """Keep a job, as `lease` returned it, until then. False when it is not pending or somebody leased it since."""
+
+    @abstractmethod
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
+        """The job with this id, if it is free at `now`, or the one that is free for the longest, of several by id."""
+
+    @abstractmethod
+    def _lease(self, job: Record, until: datetime, now: datetime) -> bool:
+        """Set the lease and count an attempt, if the job is pending, leased as often as here, and free at `now`."""
 
     @abstractmethod
     def _insert(self, record: Record) -> None:

@@ -13,6 +13,7 @@ from flask import request
 from pydantic import ValidationError
 
 from problems import BodyTooLarge, InvalidFields, MalformedRequest, UnsupportedMediaType
+from schemas import prefer
 from schemas.base import Body, Query
 from schemas.log import Inexact
 
@@ -158,3 +159,11 @@ def idempotency_key() -> str | None:
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise MalformedRequest("Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return key
+
+
+def prefers_async() -> bool:
+    """Whether the caller prefers `respond-async`; other preferences are passed over. Raises: `MalformedRequest`."""
+    try:
+        return prefer.prefers_async(request.headers.get("Prefer", ""))
+    except ValueError as error:
+        raise MalformedRequest("Prefer must be a list of preferences, such as respond-async.") from error

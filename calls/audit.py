@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from counters import Count
 from problems import CallInProgress, IdempotencyKeyReused, ReplayedFailure, problem_for
 from records import OBSERVED, Completion, Kind, Owner, Record, Status, new_id, utc_now
-from refinery.deadline import Deadline
 from refinery.engines import EngineError, Usage
 from settings import Settings
-from storage import Storage
+from storage import Storage, StorageError
+from stores.within import within
 
-from .ledger import Ledger, storage_reserve
+from .arrival import Arrival
+from .ledger import Ledger
 
 # After these the same request may well succeed, so that a retry with its key must reach the model.
 _RETRYABLE = {503, 504}
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """The coming in of one request: its id, its moment on both clocks, its deadline, and what the log shall say of it.
-
-    `notes` never holds a prompt, a response, a token or a secret. `counts` is what is left of the caller's quotas, by
-    what they count.
-    """
-
-    request_id: str
-    received_at: datetime
-    started: float
-    deadline: Deadline
-    notes: dict[str, object] = field(default_factory=dict)
-    counts: dict[str, Count] = field(default_factory=dict)
-
-    @classmethod
-    def now(cls, request_id: str, deadline_seconds: float) -> Arrival:
-        return cls(request_id, utc_now(), time.monotonic(), Deadline.after(deadline_seconds))
-
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the request came in."""
-        return round((time.monotonic() - self.started) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +56,7 @@ def pending_record(
         engine=engine,
         timestamp=received,
         expires_at=expiry(settings, received),
-        deadline_at=received + timedelta(seconds=settings.request_deadline_seconds),
+        deadline_at=asked.arrival.due_at,
         idempotency_key=asked.key,
         body_hash=asked.body_hash,
     )
@@ -93,32 +68,41 @@ def expiry(settings: Settings, received: datetime) -> datetime | None:
     return None if keep is None else received + timedelta(days=keep)
 
 
-def model_deadline(settings: Settings, arrival: Arrival) -> Deadline:
-    """The deadline of the model's part in a call."""
-    return arrival.deadline.minus(storage_reserve(settings))
-
-
 def audited(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> tuple[Record, bool]:
     """Record the call, do it, complete the record. Returns the completed record, and whether it is a replay.
 
-    Raises: what `work` raises; `StorageError` when the audit log takes no record, or neither it nor the outbox takes
-    the completion; `IdempotencyKeyReused`, `CallInProgress` or `ReplayedFailure` where the idempotency key belongs to
-    another record.
+    Raises: as `opened` and `carried_out`.
     """
-    if pending.idempotency_key is not None:
-        ledger.catch_up()
-    record, replayed = claimed(ledger.storage, pending)
-    if replayed:
-        return record, True
+    record, replayed = opened(ledger, pending, arrival)
+    return (record, True) if replayed else (carried_out(ledger, pending, arrival, work), False)
+
+
+def opened(ledger: Ledger, pending: Record, arrival: Arrival) -> tuple[Record, bool]:
+    """`claimed`, in the time that there is before the model's is over, and not by what still waits in the outbox.
+
+    Raises: as `claimed`.
+    """
+    with within(ledger.model_deadline(arrival.deadline).remaining()):
+        if pending.idempotency_key is not None:
+            ledger.catch_up()
+        return claimed(ledger.storage, pending)
+
+
+def carried_out(ledger: Ledger, pending: Record, arrival: Arrival, work: Callable[[], Completion]) -> Record:
+    """Do a call that is recorded, and complete its record. Returns the completed record.
+
+    Raises: what `work` raises; `StorageError` when neither the audit log nor the outbox takes the completion.
+    """
     began_ms = arrival.elapsed_ms()
     try:
         completion = work()
     except EngineError as error:
-        arrival.notes["upstream_ms"] = arrival.elapsed_ms() - began_ms
-        ledger.finish(pending, _failure(pending, error, arrival), arrival.deadline)
+        # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
+        arrival.notes.update(upstream_ms=arrival.elapsed_ms() - began_ms, attempts=1)
+        ledger.finish(pending, failed(pending, error, arrival), arrival.deadline)
         raise
     ledger.finish(pending, completion, arrival.deadline)
-    return completion.applied_to(pending), False
+    return completion.applied_to(pending)
 
 
 def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
@@ -131,6 +115,8 @@ def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
         return held, False
     if held.body_hash != record.body_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
+    if record.is_job and held.is_job:
+        return held, True
     if held.status is Status.PENDING:
         raise CallInProgress(seconds_until(held.deadline_at))
     if held.error is not None:
@@ -138,14 +124,16 @@ def claimed(storage: Storage, record: Record) -> tuple[Record, bool]:
     return held, True
 
 
-def _failure(pending: Record, error: EngineError, arrival: Arrival) -> Completion:
+def failed(pending: Record, error: EngineError | StorageError, arrival: Arrival) -> Completion:
+    """What the record of a call says that ended in this error."""
     problem = problem_for(error)
-    usage = usage_as_dict(error.usage) if error.usage else None
-    # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
-    arrival.notes.update(engine=pending.engine, attempts=1, **error.audit_detail(), **(usage or {}))
+    engine_error = error if isinstance(error, EngineError) else None
+    usage = usage_as_dict(engine_error.usage) if engine_error and engine_error.usage else None
+    detail = engine_error.audit_detail() if engine_error else {}
+    arrival.notes.update(engine=pending.engine, **detail, **(usage or {}))
     return Completion(
         status=Status.FAILED,
-        detail={**pending.detail, **error.audit_detail()},
+        detail={**pending.detail, **detail},
         usage=usage,
         error=problem.as_dict(),
         latency_ms=arrival.elapsed_ms(),

@@ -7,7 +7,8 @@ from refinery.engines import Engine
 from schemas import generate as schema
 from settings import Settings
 
-from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .arrival import Arrival
+from .audit import Asked, audited, pending_record, usage_as_dict
 from .ledger import Ledger
 from .limits import Limits, tokens_in
 
@@ -52,7 +53,7 @@ class Generations:
             pending.prompt,
             model=pending.model or self._settings.openai_model,
             max_tokens=pending.detail["max_length"],
-            deadline=model_deadline(self._settings, arrival),
+            deadline=self._ledger.model_deadline(arrival.deadline),
         )
         usage = usage_as_dict(generation.usage)
         arrival.notes.update(engine=pending.engine, attempts=1, upstream_ms=generation.upstream_ms, **usage)

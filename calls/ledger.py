@@ -34,6 +34,10 @@ class Ledger:
         self._courier = courier
         self._reserve = reserve
 
+    def model_deadline(self, deadline: Deadline) -> Deadline:
+        """When the model's part of a call, and what comes before it, must be over."""
+        return deadline.minus(self._reserve)
+
     def catch_up(self) -> None:
         """Apply what waits on this machine, for as long as the reserve, before a retry is judged by its record.
 
@@ -51,14 +55,14 @@ class Ledger:
         share = self._reserve / 2
         try:
             # Not less than its share: an answer that is late by that much is better than none.
-            with within(max(share, deadline.remaining() - share)):
+            with within(deadline.remaining() - share, at_least=share):
                 self.storage.finish(pending.id, completion)
         except StorageError as error:
-            self._put(pending, completion, max(share, deadline.remaining()), error)
+            self._put(pending, completion, deadline, error)
 
-    def _put(self, pending: Record, completion: Completion, seconds: float, reason: StorageError) -> None:
+    def _put(self, pending: Record, completion: Completion, deadline: Deadline, reason: StorageError) -> None:
         try:
-            with within(seconds):
+            with within(deadline.remaining(), at_least=self._reserve / 2):
                 self._outbox.put(pending.id, completion)
         except OutboxError as error:
             _log.error("completion lost", extra={"fields": _what(pending, error)})

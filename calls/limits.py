@@ -9,15 +9,15 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 
-from counters import BudgetExhausted, Quota, RateLimited, Taking
+from counters import BudgetExhausted, Count, Mark, Quota, RateLimited, Taking
 from problems import RequestError
 from rates import Rate
 from records import Owner, Record
 from refinery.engines import OFFLINE, EngineError, Usage
 from storage import Storage, StorageError
-from stores.within import within
 
-from .audit import Arrival, usage_as_dict
+from .arrival import Arrival
+from .audit import usage_as_dict
 
 # What the users of a client may use together, for each that one of them may.
 CLIENT_FACTOR = 10
@@ -79,6 +79,18 @@ class Limits:
             return call()
         return self._settled(taking, estimate, arrival, call)
 
+    def settled(self, job: Record, estimate: int, arrival: Arrival, call: Call) -> None:
+        """Make a call whose `estimate` was taken when it was accepted, maybe by another process.
+
+        Raises: what the call raises.
+        """
+        if self._daily_tokens is None or job.engine == OFFLINE:
+            call()
+            return
+        quotas = _quotas(TOKENS, job.owner, self._daily_tokens, _next_midnight)
+        mark = Mark(estimate, _next_midnight(job.timestamp))
+        self._settled(Taking(True, [Count(quota, mark, 0) for quota in quotas]), estimate, arrival, call)
+
     def _settled(self, taking: Taking, estimate: int, arrival: Arrival, call: Call) -> tuple[Record, bool]:
         # It stays where it is unknown what the call used, or whether it reached the model.
         used = estimate
@@ -100,8 +112,7 @@ class Limits:
         if not by or not arrival.deadline.remaining():
             return
         try:
-            with within(arrival.deadline.remaining()):
-                self._storage.counters.correct(taking, by)
+            self._storage.counters.correct(taking, by)
         except StorageError as error:
             _log.warning("tokens not settled: %s", error, extra={"fields": {"request_id": arrival.request_id}})
         else:

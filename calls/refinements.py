@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,9 +16,10 @@ from schemas import refine as schema
 from schemas.base import is_record_id
 from settings import Settings
 
-from .audit import Arrival, Asked, audited, model_deadline, pending_record, usage_as_dict
+from .arrival import Arrival
+from .audit import Asked, audited, pending_record, usage_as_dict
 from .ledger import Ledger
-from .limits import Limits, tokens_in
+from .limits import Call, Limits, tokens_in
 
 # Tokens of a call beside the draft: the strategy's instructions, the form of the answer, and what explains it.
 _FRAME_TOKENS = 1000
@@ -44,8 +46,17 @@ class Refinements:
 
         Raises: `InvalidFields`, `BudgetExhausted`, `EngineError`, and as `audited`.
         """
+        pending = self.pending(body, owner, arrival, key)
+        return self.within_budget(
+            pending,
+            arrival,
+            lambda: audited(self._ledger, pending, arrival, lambda: self.refine(pending, arrival)),
+        )
+
+    def pending(self, body: schema.RefineRequest, owner: Owner, arrival: Arrival, key: str | None) -> Record:
+        """The record of a refinement that is about to begin. Raises: `InvalidFields`; `StorageError`."""
         engine = self._refiner.engine
-        pending = pending_record(
+        return pending_record(
             self._settings,
             Asked(owner, arrival, key, body.model_dump(exclude_none=True)),
             Kind.REFINE,
@@ -58,12 +69,14 @@ class Refinements:
             model=engine.model_for(body.model or self._settings.openai_model),
             engine=engine.name,
         )
-        return self._limits.within_budget(
-            pending,
-            _FRAME_TOKENS + tokens_in(body.instructions) + math.ceil((1 + _GROWTH) * tokens_in(pending.prompt)),
-            arrival,
-            lambda: audited(self._ledger, pending, arrival, lambda: self._refine(pending, arrival)),
-        )
+
+    def within_budget(self, pending: Record, arrival: Arrival, call: Call) -> tuple[Record, bool]:
+        """`Limits.within_budget`, for the tokens of a refinement."""
+        return self._limits.within_budget(pending, _estimate(pending), arrival, call)
+
+    def settled(self, job: Record, arrival: Arrival, work: Callable[[], Record]) -> None:
+        """`Limits.settled`, for the tokens of a refinement."""
+        self._limits.settled(job, _estimate(job), arrival, lambda: (work(), False))
 
     def find(self, record_id: str, owner: Owner) -> Record:
         """One of the owner's refinements. Raises: `NotFound`."""
@@ -88,13 +101,14 @@ class Refinements:
         record = self._ledger.storage.read(record_id, owner) if is_record_id(record_id) else None
         return record if record is not None and record.kind is Kind.REFINE else None
 
-    def _refine(self, pending: Record, arrival: Arrival) -> Completion:
+    def refine(self, pending: Record, arrival: Arrival) -> Completion:
+        """Ask the engine for what the record says. Raises: `EngineError`."""
         refinement = self._refiner.refine(
             pending.prompt,
             instructions=pending.detail["instructions"],
             strategy=pending.detail["strategy"],
             model=pending.model or self._settings.openai_model,
-            deadline=model_deadline(self._settings, arrival),
+            deadline=self._ledger.model_deadline(arrival.deadline),
         )
         usage = usage_as_dict(refinement.usage)
         arrival.notes.update(
@@ -112,6 +126,11 @@ class Refinements:
             latency_ms=arrival.elapsed_ms(),
             completed_at=utc_now(),
         )
+
+
+def _estimate(pending: Record) -> int:
+    draft = math.ceil((1 + _GROWTH) * tokens_in(pending.prompt))
+    return _FRAME_TOKENS + tokens_in(pending.detail["instructions"]) + draft
 
 
 def _outcome(refinement: Refinement) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import uuid
 
 import click
 
-from calls.audit import Arrival
+from calls.arrival import Arrival
 from calls.refinements import as_answer
 from calls.tokens import is_user_id
 from problems import InvalidFields
@@ -65,7 +65,7 @@ def refine(context: click.Context, /, text: str | None, as_json: bool, **options
 def _refined(parts: Parts, body: RefineRequest) -> Refinement:
     arrival = Arrival.now(uuid.uuid4().hex, parts.settings.request_deadline_seconds)
     try:
-        with waiting("refining", sys.stderr):
+        with arrival.bounded(), waiting("refining", sys.stderr):
             record, _ = parts.refinements.create(body, Owner(LOCAL_CLIENT, system_user()), arrival, None)
     except InvalidFields as error:
         name, message = error.errors[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge import LIMIT_HEADERS
+from schemas.prefer import PATTERN, RESPOND_ASYNC
 
 BEARER, BASIC, API_KEY = "accessToken", "clientCredentials", "apiKey"
 
@@ -69,6 +70,7 @@ HEADERS: dict[str, Any] = {
         "Of a refinement that is `pending`: when to ask again, in seconds.", required=False, **_WAIT
     ),
     "WWW-Authenticate": _header("The challenge (RFC 6750 §3, RFC 7617): how to authenticate, and what was wrong."),
+    "Preference-Applied": _header("Which preference was followed (RFC 7240 §3).", const=RESPOND_ASYNC),
     "Location": _header("Where the new record is.", format="uri-reference"),
     "ETag": _header("Which version of the document this is."),
     **_limit_headers("requests"),
@@ -88,6 +90,13 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "description": "Makes the request safe to repeat: for 24 hours the same key and body of the same caller get the "
     "first answer again. After 503 and 504 a repeated request is a new try.",
     "schema": {"type": "string", "maxLength": 255, "pattern": r"^[\u0021-\u007e]*$"},
+}
+PREFER: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async` (RFC 7240 §4.1): the answer is 202 at once, and the work is done in the "
+    "background, for as long as `JOB_DEADLINE_SECONDS`. Other preferences are passed over.",
+    "schema": {"type": "string", "pattern": PATTERN},
 }
 IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",

@@ -153,6 +153,7 @@ _DAY = log.DayOfUsage(
 ANSWERS: Mapping[tuple[type[BaseModel] | str | None, int], Mapping[str, BaseModel]] = {
     (refine.Refinement, 200): {"refined": REFINEMENT, "kept the draft": _KEPT_DRAFT},
     ("getRefinement", 200): {"refined": REFINEMENT, "kept the draft": _KEPT_DRAFT, "failed": _FAILED},
+    (refine.Accepted, 202): {"accepted": refine.Accepted(id=ID)},
     (generate.Generation, 200): {"generated": _GENERATION},
     (log.Logged, 201): {"logged": log.Logged(id=CHILD_ID, created_at=_AT)},
     (log.LogRecord, 200): {"reported by a client": _RECORD},

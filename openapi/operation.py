@@ -19,9 +19,10 @@ class Operation:
     `body` is the model of a JSON body, `form` that of a form in its place, `query` that of the query string. `answers`
     has the model of each answer that is no error, by status, or `None` where it has no body. `headers` names what such
     an answer carries beyond what all do (keys of `openapi.components.HEADERS`). `idempotent` is an operation that takes
-    an `Idempotency-Key`, `oauth` one whose requests and errors have the form of RFC 6749, `raises` the errors that only
-    its work can raise (a base stands for all below it), and `links` the operations that an answer leads to, each with
-    the expressions of its parameters (https://spec.openapis.org/oas/v3.1.0#link-object).
+    an `Idempotency-Key`, `asynchronous` one that may be done in the background, `oauth` one whose requests and errors
+    have the form of RFC 6749, `raises` the errors that only its work can raise (a base stands for all below it), and
+    `links` the operations that an answer leads to, each with the expressions of its parameters
+    (https://spec.openapis.org/oas/v3.1.0#link-object).
     """
 
     id: str
@@ -32,6 +33,7 @@ class Operation:
     form: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     idempotent: bool = False
+    asynchronous: bool = False
     oauth: bool = False
     raises: tuple[type[Exception], ...] = ()
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from werkzeug.routing import Rule
 from auth import Access
 from edge import LIMIT_HEADERS
 
-from .components import API_KEY, BASIC, BEARER, IDEMPOTENCY_KEY, IF_NONE_MATCH, header_references
+from .components import API_KEY, BASIC, BEARER, IDEMPOTENCY_KEY, IF_NONE_MATCH, PREFER, header_references
 from .errors import error_responses
 from .examples import ID, answer_examples, request_examples
 from .operation import Operation
@@ -92,6 +92,8 @@ def _parameters(route: Route, models: Models) -> list[dict[str, Any]]:
         parameters += [_query(name, field, name in required) for name, field in schema["properties"].items()]
     if route.operation.idempotent:
         parameters.append(IDEMPOTENCY_KEY)
+    if route.operation.asynchronous:
+        parameters.append(PREFER)
     if HTTPStatus.NOT_MODIFIED in route.operation.answers:
         parameters.append(IF_NONE_MATCH)
     return parameters
@@ -137,7 +139,7 @@ def _answer(operation: Operation, status: int, models: Models) -> dict[str, Any]
     if model:
         content = {"schema": models.reference(model), **answer_examples(operation, status)}
         response["content"] = {"application/json": content}
-    if status in (HTTPStatus.OK, HTTPStatus.CREATED) and operation.links:
+    if status in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED) and operation.links:
         response["links"] = {
             name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in operation.links.items()
         }

@@ -134,3 +134,10 @@ class Refinement(Answer):
         Problem | None,
         Field(exclude_if=lambda error: error is None, description="Why it `failed` or was `abandoned`; else left out."),
     ] = None
+
+
+class Accepted(Answer):
+    """A refinement that is made in the background: `GET /refine/<id>` says what has become of it."""
+
+    id: Annotated[ShownId, Field(description="Finds it again, and its record in the log.")]
+    status: Literal["pending"] = "pending"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
-from records import REPORTED, Client, DailyUsage, Position, Record, Selection, Status
+from records import MAX_JOB_ATTEMPTS, REPORTED, Client, DailyUsage, Position, Record, Selection, Status
 
 Document = dict[str, Any]
+FREE_LONGEST_FIRST = [("lease_until", ASCENDING), ("id", ASCENDING)]
 NEWEST_FIRST = [("timestamp", DESCENDING), ("id", DESCENDING)]
 
 
@@ -49,6 +50,19 @@ def either(*alternatives: Document) -> Document:
 def overdue(now: datetime) -> Document:
     """The filter that finds the pending records past their deadline."""
     return {"status": str(Status.PENDING), "deadline_at": {"$lte": now}}
+
+
+# What a partial index asks for, which serves only a query that repeats it; other calls have null in the lease's place
+# (https://www.mongodb.com/docs/manual/core/index-partial/#query-coverage).
+_LEASED_EVER = {"$gte": datetime.fromtimestamp(0, UTC)}
+PENDING_JOB: Document = {"status": str(Status.PENDING), "lease_until": _LEASED_EVER}
+
+
+def free_jobs(now: datetime, record_id: str | None) -> Document:
+    """The filter that finds the jobs that are free, or this one if it is."""
+    free = {"deadline_at": {"$gt": now}, "attempt": {"$lt": MAX_JOB_ATTEMPTS}}
+    query = {**PENDING_JOB, "lease_until": {**_LEASED_EVER, "$lte": now}, **free}
+    return query if record_id is None else {"_id": record_id, **query}
 
 
 def received_before(moment: datetime) -> Document:

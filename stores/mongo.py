@@ -28,16 +28,19 @@ from records import (
     Status,
     abandonment,
 )
-from storage import Storage
+from storage import BATCH, Storage
 
 from .documents import (
     BY_DAY_AND_MODEL,
+    FREE_LONGEST_FIRST,
     NEWEST_FIRST,
+    PENDING_JOB,
     Document,
     client_of,
     daily,
     document_of,
     document_of_client,
+    free_jobs,
     overdue,
     page_indexes,
     query_for,
@@ -51,6 +54,8 @@ from .within import seconds_left
 DEFAULT_DATABASE = "klamala"
 OPERATION_SECONDS = 5.0
 PING_SECONDS = 1.5
+# All indexes together.
+INITIALIZE_SECONDS = 30.0
 # One operation deletes so many documents, so that it ends in time.
 _DELETED_AT_ONCE = 1000
 
@@ -104,7 +109,7 @@ class MongoStorage(Storage):
         self.counters = MongoCounters(counted, self._operation, clock)
 
     def initialize(self) -> None:
-        with translated():
+        with translated(), pymongo.timeout(seconds_left(INITIALIZE_SECONDS)):
             self._requests.create_index(
                 [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
                 name="idempotency",
@@ -115,6 +120,7 @@ class MongoStorage(Storage):
             self._requests.create_index(
                 "deadline_at", name="overdue", partialFilterExpression={"status": str(Status.PENDING)}
             )
+            self._requests.create_index(FREE_LONGEST_FIRST, name="jobs", partialFilterExpression=PENDING_JOB)
             for name, keys in page_indexes().items():
                 self._requests.create_index([(key, ASCENDING) for key in keys], name=name)
             self.counters.initialize()
@@ -127,11 +133,24 @@ class MongoStorage(Storage):
         self._database.client.close()
 
     def finish(self, record_id: str, completion: Completion) -> bool:
+        return self._set({"_id": record_id, "status": {"$in": list(OPEN_STATES)}}, completion.as_update())
+
+    def renew(self, job: Record, until: datetime) -> bool:
+        return self._set({**PENDING_JOB, "_id": job.id, "attempt": job.attempt}, {"lease_until": until})
+
+    def _lease(self, job: Record, until: datetime, now: datetime) -> bool:
+        free = {**free_jobs(now, job.id), "attempt": job.attempt}
+        return self._set(free, {"lease_until": until, "attempt": job.attempt + 1})
+
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
         with self._operation():
-            result = self._requests.update_one(
-                {"_id": record_id, "status": {"$in": list(OPEN_STATES)}}, {"$set": completion.as_update()}
-            )
-            return bool(result.matched_count)
+            return record_of(self._requests.find_one(free_jobs(now, record_id), sort=FREE_LONGEST_FIRST))
+
+    def lost_jobs(self) -> Sequence[str]:
+        lost = {"$and": [free_jobs(self._clock(), None), {"attempt": {"$gt": 0}}]}
+        with self._operation():
+            found = self._requests.find(lost, {"_id": True}).sort(FREE_LONGEST_FIRST).limit(BATCH)
+            return [document["_id"] for document in found]
 
     def _insert(self, record: Record) -> None:
         with self._operation():
@@ -156,12 +175,15 @@ class MongoStorage(Storage):
 
     def _expire_key(self, record_id: str, now: datetime) -> None:
         expiring = {"$and": [{"_id": record_id}, received_before(now - IDEMPOTENCY_WINDOW)]}
-        with self._operation():
-            self._requests.update_one(expiring, {"$set": {"idempotency_key": None}})
+        self._set(expiring, {"idempotency_key": None})
 
     def _abandon(self, record_id: str, now: datetime) -> None:
+        self._set({"_id": record_id, **overdue(now)}, abandonment(now))
+
+    def _set(self, condition: Document, values: Document) -> bool:
+        """Set fields of the record that meets the condition. False when there is none such."""
         with self._operation():
-            self._requests.update_one({"_id": record_id, **overdue(now)}, {"$set": abandonment(now)})
+            return bool(self._requests.update_one(condition, {"$set": values}).matched_count)
 
     def abandon_overdue(self) -> int:
         now = self._clock()

@@ -1,4 +1,4 @@
-"""The outbox in an SQS queue, for where no disk is kept. The only importer of boto3, which AWS Lambda brings along."""
+"""The outbox in an SQS queue, for where no disk is kept."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import base64
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
-from threading import Lock
 from typing import Any
 
 from records import Completion
 from storage import Storage, StorageError
 
 from .outbox import Applied, Held, Outbox, OutboxError, Settled, encode, settle
+from .sqs import MAX_MESSAGE_BYTES, QueueError, SqsQueue
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_BATCH = 10
-# Seconds to connect, and to wait for an answer to a put, whose caller's time is nearly over: nothing is sent twice.
-CONNECT_SECONDS, PUT_SECONDS = 0.4, 0.6
+# Seconds to wait for an answer to a put, whose caller's time is nearly over.
+PUT_SECONDS = 0.6
 # A short poll asks some of the queue's servers only; a long one all of them.
 _POLL_SECONDS, _READ_SECONDS = 1, 5.0
 _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
@@ -31,17 +29,13 @@ class SqsOutbox(Outbox):
     """A message an entry: JSON with the record's id, its database, and the completion as compressed UTF-8 in Base64.
 
     What cannot be applied stays in the queue, whose redrive policy moves it to the dead-letter queue in the end.
-    Region, credentials and endpoint are the environment's.
     """
 
     def __init__(self, queue_url: str, store: str) -> None:
         """`store` is the `database_id` of the store that entries are put and applied for. Raises: `ValueError`."""
-        if find_spec("boto3") is None:
-            raise ValueError("needs the package boto3")
-        self._queue_url = queue_url
+        self._queue = SqsQueue(queue_url)
         self._store = store
-        self._making = Lock()
-        self._clients: dict[float, Any] = {}
+        self.name = self._queue.name
 
     def put(self, record_id: str, completion: Completion) -> None:
         packed = base64.b64encode(encode(completion)).decode("ascii")
@@ -117,23 +111,10 @@ class SqsOutbox(Outbox):
             self._ask("delete_message_batch", Entries=entries)
 
     def _ask(self, operation: str, seconds: float = _READ_SECONDS, **parameters: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
-            return getattr(self._client(seconds), operation)(QueueUrl=self._queue_url, **parameters)
-        except (BotoCoreError, ClientError) as error:
+            return self._queue.ask(operation, seconds, **parameters)
+        except QueueError as error:
             raise OutboxError("The outbox's queue cannot be used.") from error
-
-    def _client(self, seconds: float) -> Any:
-        """The client whose reads end after so many seconds; made when first needed, which takes a fifth of one."""
-        import boto3
-        from botocore.config import Config
-
-        with self._making:
-            if seconds not in self._clients:
-                limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": seconds}
-                self._clients[seconds] = boto3.client("sqs", config=Config(**limits, retries={"total_max_attempts": 1}))
-            return self._clients[seconds]
 
 
 def _is_left(settled: Settled) -> bool:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from sqlalchemy.exc import DBAPIError as DriverError
 
 from records import OPEN_STATES, Client, Completion, DailyUsage, Owner, Position, Record, Selection
-from storage import DuplicateKey, RecordRejected, Storage, StorageUnavailable
+from storage import BATCH, DuplicateKey, RecordRejected, Storage, StorageUnavailable
 
 from . import statements
 from .sql_counters import SqlCounters
@@ -104,6 +104,19 @@ class SqlStorage(Storage):
         statement = update(requests).where(_of.id == record_id, _of.status.in_(OPEN_STATES))
         return bool(self._changes(statement.values(completion.as_update())))
 
+    def renew(self, job: Record, until: datetime) -> bool:
+        return bool(self._changes(statements.leasing(job, until)))
+
+    def _lease(self, job: Record, until: datetime, now: datetime) -> bool:
+        free = statements.leasing(job, until).where(_of.lease_until <= now)
+        return bool(self._changes(free.values(attempt=job.attempt + 1)))
+
+    def _free_job(self, now: datetime, record_id: str | None) -> Record | None:
+        return self._first(statements.free_job(now, record_id))
+
+    def lost_jobs(self) -> Sequence[str]:
+        return [row["id"] for row in self._rows(statements.lost_jobs(self._clock(), BATCH))]
+
     def _insert(self, record: Record) -> None:
         try:
             with self._transaction() as connection:
@@ -129,7 +142,7 @@ class SqlStorage(Storage):
 
     def abandon_overdue(self) -> int:
         now = self._clock()
-        return self._in_batches(statements.abandoning(now), statements.is_overdue(now), _of.deadline_at)
+        return self._in_batches(statements.abandoning(now), statements.overdue_by_index(now), _of.deadline_at)
 
     def delete_expired(self) -> int:
         return self._in_batches(delete(requests), _of.expires_at <= self._clock(), _of.expires_at)
@@ -161,7 +174,10 @@ class SqlStorage(Storage):
         return [statements.daily(row) for row in self._rows(statements.usage_by_day(selection))]
 
     def _one(self, *conditions: Any) -> Record | None:
-        rows = self._rows(select(requests).where(*conditions))
+        return self._first(select(requests).where(*conditions))
+
+    def _first(self, statement: Any) -> Record | None:
+        rows = self._rows(statement)
         return Record.from_dict({**rows[0]}) if rows else None
 
     def add_client(self, client: Client) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import URL, Connection, MetaData, create_engine, event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
-from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_message, wait_fixed
 
-from .within import seconds_left
+from .within import seconds_left, time_is_up, within
 
 BUSY_SECONDS = 5
 PING_SECONDS = 1.5
@@ -43,8 +43,9 @@ class SqliteDatabase:
 
     def create(self, metadata: MetaData) -> None:
         """Create the tables and indexes that are missing."""
-        self._write_ahead()
-        with self.engine.begin() as connection:
+        with within(BUSY_SECONDS):
+            self._write_ahead()
+        with self.transaction() as connection:
             for table in metadata.sorted_tables:
                 # Several processes may start at once: `create_all` looks first and then fails.
                 connection.execute(CreateTable(table, if_not_exists=True))
@@ -54,7 +55,7 @@ class SqliteDatabase:
     @retry(
         # The one statement that does not wait for a lock: several processes turn a fresh file at once.
         retry=retry_if_exception_message(match=r".*database is locked"),
-        stop=stop_after_delay(BUSY_SECONDS),
+        stop=lambda _: time_is_up(),
         wait=wait_fixed(0.02),
         reraise=True,
     )

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Float, Select, Update, case, func, literal
 from records import (
     FINISHED_STATES,
     IDEMPOTENCY_WINDOW,
+    MAX_JOB_ATTEMPTS,
     MODEL_KINDS,
     REPORTED,
     DailyUsage,
@@ -20,7 +21,7 @@ from records import (
     abandonment,
 )
 
-from .tables import FILTERS, in_order_of, is_pending, requests
+from .tables import FILTERS, in_order_of, is_job, is_pending, requests
 
 _of = requests.c
 
@@ -69,9 +70,40 @@ def is_overdue(now: datetime) -> ColumnElement[bool]:
     return is_pending & (_of.deadline_at <= now)
 
 
+def overdue_by_index(now: datetime) -> ColumnElement[bool]:
+    """The same of many records, looked for by their deadlines."""
+    return in_order_of("overdue") & is_overdue(now)
+
+
 def abandoning(now: datetime) -> Update:
     """Closes overdue records as abandoned."""
     return update(requests).where(is_overdue(now)).values(abandonment(now))
+
+
+def free_job(now: datetime, record_id: str | None) -> Select[Any]:
+    """The job with this id, if it is free, or the one that is free for the longest."""
+    if record_id is not None:
+        return select(requests).where(_of.id == record_id, *_are_free(now))
+    return _longest_free_first(select(requests), now).limit(1)
+
+
+def lost_jobs(now: datetime, limit: int) -> Select[Any]:
+    """The ids of free jobs that were leased before."""
+    return _longest_free_first(select(_of.id).where(_of.attempt > 0), now).limit(limit)
+
+
+def _longest_free_first(statement: Select[Any], now: datetime) -> Select[Any]:
+    return statement.where(in_order_of("jobs"), *_are_free(now)).order_by(_of.lease_until, _of.id)
+
+
+def _are_free(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return is_pending, is_job, _of.lease_until <= now, _of.deadline_at > now, _of.attempt < MAX_JOB_ATTEMPTS
+
+
+def leasing(job: Record, until: datetime) -> Update:
+    """Sets the lease of a job that is pending and was not leased since."""
+    unchanged = update(requests).where(_of.id == job.id, is_pending, is_job, _of.attempt == job.attempt)
+    return unchanged.values(lease_until=until)
 
 
 def key_has_expired(now: datetime) -> ColumnElement[bool]:

@@ -86,10 +86,6 @@ def _index(name: str, *columns: str, where: ColumnElement[bool] | None = None, u
 # The claim on a key; a record without one is not in it.
 _KEY = ("client_id", "user_id", "kind", "idempotency_key")
 _index("idempotency", *_KEY, where=requests.c.idempotency_key.is_not(None), unique=True)
-
-# Written into statements, not bound: a partial index serves a query only if its condition can be seen there.
-is_pending = requests.c.status == literal_column("'pending'")
-_index("overdue", "deadline_at", where=is_pending)
 _index("retention", "expires_at", where=requests.c.expires_at.is_not(None))
 
 # A page is read in the order of an index, whichever single filter it has: of a client's records, or of a user's.
@@ -100,15 +96,18 @@ _PAGES = {
     **_OWNERS,
     **{f"{owner}_{item}": (*columns, item) for owner, columns in _OWNERS.items() for item in FILTERS},
 }
+# Indexes of pending records.
+_PENDING = ("overdue", "jobs")
 
 
 def in_order_of(name: str) -> ColumnElement[bool]:
-    """True of every record, and the condition of this one index of pages: only a statement that has it is served.
+    """True of every record, and the condition of this one index: only a statement that has it is served.
 
     A database that may choose goes by how frequent a value is in the whole table: for a frequent one it may take the
-    index without the filter, or with fewer of the owner's names, and reads all that is newer of who rarely has it.
+    index without the filter, or with fewer of the owner's names, and reads all that is newer of who rarely has it. An
+    index of pending records it takes for small, and would read all of it for one that is named by its id.
     """
-    return requests.c.v != literal_column(f"-{list(_PAGES).index(name) + 1}")
+    return requests.c.v != literal_column(f"-{[*_PAGES, *_PENDING].index(name) + 1}")
 
 
 for _name, _columns in _PAGES.items():
@@ -117,6 +116,12 @@ for _name, _columns in _PAGES.items():
         # Few records have one.
         _where &= requests.c.parent_id.is_not(None)
     _index(f"by_{_name}", *_columns, "timestamp", "id", where=_where)
+
+# Written into statements, not bound: a partial index serves a query only if its condition can be seen there.
+is_pending = requests.c.status == literal_column("'pending'")
+is_job = requests.c.lease_until.is_not(None)
+_index("overdue", "deadline_at", where=is_pending & in_order_of("overdue"))
+_index("jobs", "lease_until", "id", where=is_pending & is_job & in_order_of("jobs"))
 
 clients = Table(
     "clients",

@@ -15,9 +15,13 @@ _ends: ContextVar[float] = ContextVar("ends", default=inf)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """All that stores are asked inside has so many seconds together, or what is left of those around it."""
-    token = _ends.set(min(_ends.get(), monotonic() + seconds))
+def within(seconds: float, *, at_least: float = 0.0) -> Iterator[None]:
+    """All that stores are asked inside has so many seconds together, or what is left of those around it.
+
+    `at_least` seconds it has all the same.
+    """
+    now = monotonic()
+    token = _ends.set(max(min(_ends.get(), now + seconds), now + at_least))
     try:
         yield
     finally:

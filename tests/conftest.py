@@ -7,10 +7,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import Storage
+from tests.aws import CREDENTIALS, moto_server, new_queue
+from tests.door import Door, opened_door
+from tests.events import GATEWAYS
 from tests.harness import Harness, build
 from tests.stores import (
     NO_POSTGRESQL,
@@ -66,6 +70,19 @@ def postgresql() -> Iterator[PgServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """AWS Lambda's door, without a token."""
+    with opened_door(tmp_path_factory.mktemp("door")) as found:
+        yield found
+
+
+@pytest.fixture(params=["HTTP API", "REST API"])
+def door(request: pytest.FixtureRequest, opened: Door) -> Door:
+    """AWS Lambda's door behind both kinds of API, with a token."""
+    return opened.behind(GATEWAYS[request.param])
+
+
 @pytest.fixture(params=STORES)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     """A new, empty database of each kind."""
@@ -97,3 +114,26 @@ def silent_port() -> Iterator[int]:
     with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as server:
         port: int = server.getsockname()[1]
         yield port
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's server."""
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture
+def sqs(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of moto's server, which the environment names for the code under test too."""
+    import boto3
+
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto}.items():
+        monkeypatch.setenv(name, value)
+    return boto3.client("sqs")
+
+
+@pytest.fixture
+def queue(sqs: Any) -> str:
+    """The URL of a new queue for messages as large as they may be."""
+    return new_queue(sqs)

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -103,6 +103,10 @@ class Backend:
         """A pending record of now, with 25 seconds to its deadline."""
         return pending(self.clock(), **changes)
 
+    def job(self, **changes: Any) -> Record:
+        """A job that is begun now, with five minutes to its deadline."""
+        return job(self.clock(), **changes)
+
     def client(self, client_id: str = "klm_client", **changes: Any) -> Client:
         values = {"name": "a name", "scopes": ("refine", "log:read"), "key_hash": "a" * 64, "created_at": self.clock()}
         return Client(client_id=client_id, **{**values, **changes})
@@ -136,6 +140,12 @@ def pending(now: datetime, **changes: Any) -> Record:
     return Record(**{**values, **changes})
 
 
+def job(now: datetime, **changes: Any) -> Record:
+    """A job that is begun at that moment, with five minutes to its deadline."""
+    begun = {"attempt": 0, "lease_until": now, "deadline_at": now + timedelta(minutes=5)}
+    return pending(now, **{**begun, **changes})
+
+
 def completion(now: datetime, **changes: Any) -> Completion:
     """A success of that moment."""
     values = {
@@ -158,11 +168,12 @@ def stored(storage: Storage, record: Record) -> Record:
 
 def _with_times(record: Record) -> Record:
     # nx-27017 0.8.1 gives a datetime in a top-level `$set` back as the text "2026-11-20 01:02:03.004000"; MongoDB
-    # gives a datetime. Only a completion and an abandonment write one that way.
-    moment: Any = record.completed_at
-    if not isinstance(moment, str):
-        return record
-    return replace(record, completed_at=datetime.fromisoformat(moment).replace(tzinfo=UTC))
+    # gives a datetime. Only a completion, an abandonment and a lease write one that way.
+    return replace(record, completed_at=_moment(record.completed_at), lease_until=_moment(record.lease_until))
+
+
+def _moment(found: Any) -> Any:
+    return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found
 
 
 def ids(storage: Storage) -> list[str]:
@@ -349,10 +360,10 @@ class PgServer:
             cursors = [connection.execute(statement.encode()) for statement in statements]
             return cursors[-1].fetchall() if cursors[-1].description else []
 
-    def create(self) -> str:
-        """The name of a new database."""
+    def create(self, template: str | None = None) -> str:
+        """The name of a new database, a copy of `template` if there is one: nobody may be connected to that."""
         name = new_database()
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
         return name
 
     def start(self) -> None:
@@ -437,15 +448,27 @@ def in_nx(url: str) -> Backend:
 
 
 def in_mongomock() -> Backend:
-    """MongoDB's store on a double that lives in the process."""
+    """MongoDB's store on a double that lives in the process.
+
+    mongomock 4.3 looks for what an update changes and changes it in two steps, which MongoDB does in one
+    (https://www.mongodb.com/docs/manual/core/write-operations-atomicity/): here one operation waits for the other.
+    """
     database: Any = mongomock.MongoClient(tz_aware=True).klamala
-    return Backend("mongomock", lambda create, clock: MongoStorage(database, create=create, clock=clock))
+    one_at_a_time = Lock()
+
+    class InTurn(MongoStorage):
+        @contextmanager
+        def _operation(self) -> Iterator[None]:
+            with one_at_a_time, super()._operation():
+                yield
+
+    return Backend("mongomock", lambda create, clock: InTurn(database, create=create, clock=clock))
 
 
 @contextmanager
-def in_postgresql(server: PgServer) -> Iterator[Backend]:
-    """A new database on this server, dropped afterwards."""
-    name = server.create()
+def in_postgresql(server: PgServer, template: str | None = None) -> Iterator[Backend]:
+    """A new database on this server, a copy of `template` if there is one, dropped afterwards."""
+    name = server.create(template)
     backend = at_url("postgresql", server.url(name))
     try:
         yield backend
@@ -487,6 +510,25 @@ def race(racers: list[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(run, racers))
 
 
+def race_of_processes(commands: Sequence[Sequence[str]]) -> list[str]:
+    """What Python modules with arguments print after "ready", when their input ends at the same moment."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-m", *each], cwd=ROOT, **pipes) for each in commands]
+    try:
+        for process in processes:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.close()
+            process.stdin = None
+        return [process.communicate(timeout=2 * BOUND)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
     """Every way to use a store, by name."""
     anybody = Backend("", lambda *_: store)
@@ -496,6 +538,8 @@ def uses_of(store: Storage) -> dict[str, Callable[[], object]]:
         "ping": store.ping,
         "begin": lambda: store.begin(record),
         "read": lambda: store.read(record.id, OWNER),
+        "lease": lambda: store.lease(utc_now()),
+        "renew": lambda: store.renew(record, utc_now()),
         "finish": lambda: store.finish(record.id, anybody.completion()),
         "add_client": lambda: store.add_client(anybody.client()),
         "client": lambda: store.client("klm_client"),

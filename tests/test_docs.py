@@ -54,7 +54,7 @@ def test_every_index_is_documented() -> None:
     """`docs/data-model.md` names each index of the SQL tables and of MongoDB's collection."""
     table = list(rows("docs/data-model.md", "### Indexes"))
     assert {name for row in table for name in named(row[0])} == {str(index.name) for index in tables.requests.indexes}
-    mongo = {"_id_", "idempotency", "overdue", "retention", *page_indexes()}
+    mongo = {"_id_", "idempotency", "overdue", "jobs", "retention", *page_indexes()}
     assert {name for row in table for name in named(row[1])} == mongo
 
 

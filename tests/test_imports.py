@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"rates"},
-    {"settings", "counters", "logs", "refinery", "records", "terminal"},
+    {"rates", "secret_settings"},
+    {"settings", "counters", "logs", "refinery", "records", "terminal", "lambda_events"},
     {"storage", "schemas"},
     {"stores", "clients"},
     {"auth"},
@@ -22,8 +22,9 @@ LAYERS = (
     {"edge"},
     {"openapi"},
     {"blueprints", "commands"},
-    {"cli"},
+    {"cli", "background"},
     {"app"},
+    {"wsgi_handler"},
 )
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
 WITHOUT_FLASK = {
@@ -32,6 +33,7 @@ WITHOUT_FLASK = {
     "refinery",
     "settings",
     "records",
+    "secret_settings",
     "schemas",
     "storage",
     "stores",

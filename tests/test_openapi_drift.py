@@ -151,6 +151,17 @@ def repeated_too_early(caller: Caller, operation: Described) -> TestResponse:
     return inner[0] if inner else outer
 
 
+def in_background(caller: Caller, operation: Described, times: int = 1) -> TestResponse:
+    answers = [caller.send(operation, headers={**KEY, "Prefer": "respond-async"}) for _ in range(times)]
+    # What is at work must not meet the faults of other cases.
+    caller.harness.app.extensions["jobs"].stop()
+    return answers[-1]
+
+
+def in_background_again(caller: Caller, operation: Described) -> TestResponse:
+    return in_background(caller, operation, times=2)
+
+
 def with_known_version(caller: Caller, operation: Described) -> TestResponse:
     version = caller.send(operation).headers.get("ETag", "")
     return caller.send(operation, headers={"If-None-Match": version})
@@ -162,6 +173,7 @@ def of_a_pending_refinement(caller: Caller, operation: Described) -> TestRespons
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+REFINING = ("createRefinement", "refinePrompt")
 GENERATING = ("generateText", "secureGenerateText")
 CASES = (
     Case("good", 200, ("",), changed()),
@@ -170,6 +182,8 @@ CASES = (
     Case("pending", 200, ("",), of_a_pending_refinement),
     Case("repeated", 200, ("",), repeated),
     Case("repeated, new", 201, ("",), repeated),
+    Case("in background", 202, ("",), in_background),
+    Case("in background, repeated", 202, ("",), in_background_again),
     Case("known version", 304, ("",), with_known_version),
     Case(
         "broken JSON",
@@ -178,6 +192,7 @@ CASES = (
         changed(data=b"{", content_type=JSON),
     ),
     Case("bad key", 400, ("malformed-request",), changed(headers={"Idempotency-Key": "a b"})),
+    Case("bad preference", 400, ("malformed-request",), changed(headers={"Prefer": "respond async"}), REFINING),
     Case("token and key", 400, ("ambiguous-credentials",), changed(headers={"X-API-Key": "klm_a.b"})),
     Case("another grant", 400, ("unsupported_grant_type",), changed(json={"grant_type": "password"})),
     Case("unknown scope", 400, ("invalid_scope",), changed(json={"scope": "everything"})),

@@ -12,48 +12,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from app import create_app
 from records import Record, Status, utc_now
 from storage import Storage, open_storage
 from stores.outbox import Applied, OutboxError, database_id, encode
-from stores.outbox_sqs import MAX_MESSAGE_BYTES, SqsOutbox
+from stores.outbox_sqs import SqsOutbox
 from stores.within import within
+from tests.aws import CREDENTIALS, delivered
 from tests.harness import Harness, ScriptedEngine, settings_in
-from tests.stores import BOUND, ROOT, completion, free_port, ids, new_database, pending, sqlite_url, stored
+from tests.stores import BOUND, ROOT, completion, free_port, ids, pending, sqlite_url, stored
 from tests.test_outbox import DOWN, UNKEEPABLE, Faulty
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """The address of moto's server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def sqs(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of moto's server, which the environment names for the code under test too."""
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto}.items():
-        monkeypatch.setenv(name, value)
-    return boto3.client("sqs")
-
-
-@pytest.fixture
-def queue(sqs: Any) -> str:
-    """The URL of a new queue for messages as large as they may be."""
-    # What a try leaves is hidden for a second, and not for AWS's thirty.
-    attributes = {"MaximumMessageSize": str(MAX_MESSAGE_BYTES), "VisibilityTimeout": "1"}
-    url: str = sqs.create_queue(QueueName=new_database(), Attributes=attributes)["QueueUrl"]
-    return url
 
 
 @pytest.fixture
@@ -72,14 +42,6 @@ def waiting(store: Storage, outbox: SqsOutbox, count: int, **changes: Any) -> li
     records = [store.begin(pending(utc_now())) for _ in range(count)]
     for record in records:
         outbox.put(record.id, completion(utc_now(), **changes))
-    return records
-
-
-def delivered(sqs: Any, queue: str) -> list[dict[str, Any]]:
-    """The `Records` of an event that hands over what is in the queue."""
-    records: list[dict[str, Any]] = []
-    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
-        records += [{"messageId": each["MessageId"], "body": each["Body"]} for each in messages]
     return records
 
 
@@ -273,7 +235,7 @@ def test_the_courier_empties_the_queue(service: Harness, store: Faulty) -> None:
 def test_on_lambda_the_queue_s_worker_applies(tmp_path: Path, sqs: Any, queue: str, store: Faulty) -> None:
     """There the completion is sent, no thread is there to bring it, and the event completes the record."""
     on_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "f", "DATABASE_URL": "mongodb://host/db", "OPENAI_API_KEY": "sk-x"}
-    settings = settings_in(tmp_path, OUTBOX_QUEUE_URL=queue, **on_lambda)
+    settings = settings_in(tmp_path, OUTBOX_QUEUE_URL=queue, JOBS_QUEUE_URL=queue, **on_lambda)
     engine = ScriptedEngine(["better"])
     app = create_app(settings, storage=store, engine=engine)
     service = Harness(app, settings, store, engine)

@@ -44,10 +44,13 @@ DEFAULTS: dict[str, Any] = {
     "MAX_BODY_BYTES": 1024 * 1024,
     "MAX_OUTPUT_TOKENS": 4096,
     "REQUEST_DEADLINE_SECONDS": 25,
+    "JOB_DEADLINE_SECONDS": 300,
     "RATE_LIMIT": Rate(60, timedelta(minutes=1)),
     "DAILY_TOKEN_BUDGET": None,
     "LOG_RETENTION_DAYS": None,
     "OUTBOX_QUEUE_URL": None,
+    "JOBS_QUEUE_URL": None,
+    "SECRETS_ID": None,
     "WEB_CONCURRENCY": 2,
     "WEB_THREADS": 32,
 }
@@ -64,7 +67,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_file_knows_every_setting() -> None:
     """A setting cannot be added without a default, a value and a refusal that are checked here."""
     assert set(DEFAULTS) | MADE == VARIABLES
-    assert {name for name, *_ in PARSED} == VARIABLES
+    # Whoever names a secret asks for it: `test_secret_settings.py`.
+    assert {name for name, *_ in PARSED} == VARIABLES - {"SECRETS_ID"}
     assert {name for name, _ in REFUSED} == VARIABLES - {"JWT_ISSUER", "JWT_AUDIENCE", "OPENAI_MODEL"}
 
 
@@ -119,6 +123,7 @@ PARSED: list[tuple[str, str, Any]] = [
     ("MAX_OUTPUT_TOKENS", "1", 1),
     ("MAX_OUTPUT_TOKENS", "1000000", 1_000_000),
     ("REQUEST_DEADLINE_SECONDS", "900", 900),
+    ("JOB_DEADLINE_SECONDS", "3600", 3600),
     ("RATE_LIMIT", "1/second", Rate(1, timedelta(seconds=1))),
     ("RATE_LIMIT", " 5 / minutes ", Rate(5, timedelta(minutes=1))),
     ("RATE_LIMIT", "10/hour", Rate(10, timedelta(hours=1))),
@@ -131,6 +136,7 @@ PARSED: list[tuple[str, str, Any]] = [
     ("LOG_RETENTION_DAYS", "30", 30),
     ("OUTBOX_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/o", "https://sqs.eu-central-1.amazonaws.com/1/o"),
     ("OUTBOX_QUEUE_URL", "http://127.0.0.1:5000/1/o", "http://127.0.0.1:5000/1/o"),
+    ("JOBS_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/j", "https://sqs.eu-central-1.amazonaws.com/1/j"),
     ("WEB_CONCURRENCY", "1", 1),
     ("WEB_THREADS", "64", 64),
 ]
@@ -178,6 +184,7 @@ NUMBERS = {
     "MAX_BODY_BYTES": ("1023", "5242881"),
     "MAX_OUTPUT_TOKENS": ("0", "1000001"),
     "REQUEST_DEADLINE_SECONDS": ("0", "901"),
+    "JOB_DEADLINE_SECONDS": ("0", "3601"),
     "DAILY_TOKEN_BUDGET": ("0", "1000000000000"),
     "LOG_RETENTION_DAYS": ("0", "36501"),
     "WEB_CONCURRENCY": ("0", "1025"),
@@ -261,7 +268,8 @@ REFUSED: list[tuple[str, str]] = [
         )
     ),
     *(
-        ("OUTBOX_QUEUE_URL", raw)
+        (name, raw)
+        for name in ("OUTBOX_QUEUE_URL", "JOBS_QUEUE_URL")
         for raw in (
             CANARY,
             f"sqs://{CANARY}/1/o",
@@ -270,6 +278,7 @@ REFUSED: list[tuple[str, str]] = [
             f"https://host/1/{CANARY}.fifo",
         )
     ),
+    *(("SECRETS_ID", raw) for raw in (f"{CANARY} x", f"{CANARY}?", f"“{CANARY}”", f"{CANARY}\nx", "x" * 2049)),
     *(
         ("CORS_ORIGINS", raw)
         for raw in (
@@ -354,6 +363,7 @@ ON_LAMBDA = {
     "OPENAI_API_KEY": f"sk-{CANARY}",
     "JWT_SECRETS": f"k:{SECRET}",
     "OUTBOX_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/outbox",
+    "JOBS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs",
 }
 NO_FALLBACK = {
     "no database": ({"DATABASE_URL": ""}, "DATABASE_URL"),
@@ -361,7 +371,8 @@ NO_FALLBACK = {
     "no model": ({"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     "no secrets": ({"JWT_SECRETS": ""}, "JWT_SECRETS"),
     "blank secrets": ({"JWT_SECRETS": " , "}, "JWT_SECRETS"),
-    "no queue": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
+    "no outbox": ({"OUTBOX_QUEUE_URL": ""}, "OUTBOX_QUEUE_URL"),
+    "no jobs": ({"JOBS_QUEUE_URL": ""}, "JOBS_QUEUE_URL"),
 }
 
 

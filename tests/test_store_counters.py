@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -12,7 +10,7 @@ import pytest
 from counters import Quota, Taking
 from storage import Storage
 from tests.counting import CLIENT, FAR, granted, quotas
-from tests.stores import BOUND, ROOT, Backend, on, race
+from tests.stores import Backend, on, race, race_of_processes
 
 MINUTE = timedelta(minutes=1)
 THREADS = 30
@@ -212,21 +210,5 @@ def _never(now: datetime) -> datetime:
 
 def _counted(backend: Backend, limit: int, client_limit: int, callers: Sequence[Sequence[str]]) -> list[int]:
     """How often each of so many processes was granted, all begun at the same moment."""
-    command = [sys.executable, "-m", "tests.counting", backend.url, str(limit), str(client_limit)]
-    processes = [
-        subprocess.Popen([*command, *each], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for each in callers
-    ]
-    try:
-        for process in processes:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin
-            process.stdin.close()
-            process.stdin = None
-        return [int(process.communicate(timeout=2 * BOUND)[0]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    command = ["tests.counting", backend.url, str(limit), str(client_limit)]
+    return [int(told) for told in race_of_processes([[*command, *each] for each in callers])]

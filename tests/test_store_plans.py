@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, product
@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from sqlalchemy import event
 
-from records import Kind, Owner, Position, Selection, Status
+from records import Kind, Owner, Position, Record, Selection, Status
 from storage import Storage, open_storage
-from stores.documents import NEWEST_FIRST, query_for
+from stores.documents import FREE_LONGEST_FIRST, NEWEST_FIRST, free_jobs, query_for
 from stores.mongo import MongoStorage
 from stores.sql import SqlStorage
 from stores.tables import requests
@@ -32,6 +32,7 @@ from tests.stores import (
     bulk,
     in_mongodb,
     in_postgresql,
+    job,
     pending,
     sqlite_url,
 )
@@ -42,6 +43,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 # Three records a moment: seventy days.
 EVERY = timedelta(minutes=3)
 NOW = NOON + RECORDS // 3 * EVERY
+FAR = NOW + timedelta(days=1)
 LARGE = Owner("klm_large", "user-1")
 # Half of all records for half of the time, and none since.
 DORMANT = Owner("klm_dormant", "user-1")
@@ -197,6 +199,38 @@ def calls(store: Storage, name: str) -> int:
     return sum(line.calls for line in store.usage(USAGE[name]))
 
 
+QUEUED = 5000
+FREE_AMONG_LEASED = 10
+ONE_HOUR = timedelta(hours=1)
+
+
+def queue(name: str) -> list[Record]:
+    """Jobs that came in before now: all of them are free, or all but the last ones are leased for the next hour."""
+    jobs = [job(NOW - ONE_HOUR + number * timedelta(milliseconds=500), deadline_at=FAR) for number in range(QUEUED)]
+    leased = QUEUED - FREE_AMONG_LEASED if name == "most are leased" else 0
+    return [*(replace(each, lease_until=NOW + ONE_HOUR, attempt=1) for each in jobs[:leased]), *jobs[leased:]]
+
+
+queues = pytest.mark.parametrize("name", ["all are free", "most are leased"])
+
+
+def job_statements(store: SqlStorage) -> dict[str, Statements]:
+    """The statements that look for any free job and for one by its id, lease, renew and abandon one."""
+    absent = job(NOW)
+    return {
+        "any": statements_of(store, partial(store._free_job, NOW, None)),
+        "one": statements_of(store, partial(store._free_job, NOW, absent.id)),
+        "lease": statements_of(store, partial(store._lease, absent, FAR, NOW)),
+        "renew": statements_of(store, partial(store.renew, absent, FAR)),
+        "abandon": statements_of(store, partial(store._abandon, absent.id, NOW)),
+    }
+
+
+def work(store: SqlStorage) -> int:
+    """Lease jobs, as many as 300. Returns how many were free."""
+    return sum(store.lease(FAR) is not None for _ in range(300))
+
+
 # SQLite
 
 
@@ -275,6 +309,36 @@ def test_sqlite_sweeps_and_erases_by_an_index(sqlite: SqlStorage, plain: sqlite3
         for statement, parameters in asked:
             plan = sqlite_plan(plain, statement, parameters)
             assert [step for step in plan if "SCAN" in step or "B-TREE" in step] == [], (name, plan)
+
+
+@queues
+def test_sqlite_looks_for_a_job_by_an_index(sqlite: SqlStorage, name: str, tmp_path: Path) -> None:
+    """To find the next free job costs as many steps as one row does, whatever the queue; so after leasing."""
+    path = tmp_path / "queue.sqlite3"
+    with (
+        closing(sqlite3.connect(str(sqlite._database.engine.url.database))) as source,
+        closing(sqlite3.connect(path)) as copy,
+    ):
+        source.backup(copy)
+    with (
+        closing(open_storage(sqlite_url(path), clock=lambda: NOW)) as store,
+        closing(sqlite3.connect(path)) as connection,
+    ):
+        assert isinstance(store, SqlStorage)
+        store.prepare()
+        bulk(store, queue(name))
+        assert_sqlite_looks_by_an_index(store, connection)
+        assert work(store) == (FREE_AMONG_LEASED if name == "most are leased" else 300)
+        assert_sqlite_looks_by_an_index(store, connection)
+
+
+def assert_sqlite_looks_by_an_index(store: SqlStorage, connection: sqlite3.Connection) -> None:
+    for name, ((statement, parameters),) in job_statements(store).items():
+        (plan,) = sqlite_plan(connection, statement, parameters)
+        assert ("requests_jobs (lease_until" if name == "any" else "autoindex_requests_1 (id=?)") in plan, (name, plan)
+        taken, found = steps(connection, statement, parameters)
+        connection.rollback()
+        assert taken <= STEPS_A_ROW * (found + 1), (name, taken, found)
 
 
 # PostgreSQL
@@ -360,6 +424,32 @@ def test_postgresql_sweeps_and_erases_by_an_index(planned: SqlStorage, postgresq
             assert removed(plan) == 0, (name, summary(plan))
 
 
+@queues
+def test_postgresql_looks_for_a_job_by_an_index(on_postgresql: SqlStorage, postgresql: PgServer, name: str) -> None:
+    """To find the next free job one row is read, and none in vain, whatever the queue; so after leasing."""
+    on_postgresql.close()
+    with in_postgresql(postgresql, on_postgresql._database.engine.url.database) as backend:
+        store = backend.open(clock=lambda: NOW)
+        assert isinstance(store, SqlStorage)
+        store.prepare()
+        bulk(store, queue(name))
+        assert_postgresql_looks_by_an_index(store)
+        postgresql.run("ANALYZE requests", database=str(store._database.engine.url.database))
+        assert_postgresql_looks_by_an_index(store)
+        assert work(store) == (FREE_AMONG_LEASED if name == "most are leased" else 300)
+        assert_postgresql_looks_by_an_index(store)
+
+
+def assert_postgresql_looks_by_an_index(store: SqlStorage) -> None:
+    for name, ((statement, parameters),) in job_statements(store).items():
+        plan = explained(store, statement, parameters)
+        (index,) = {step["Index Name"] for step in plan if step["Node Type"] == "Index Scan"}
+        assert index == ("requests_jobs" if name == "any" else "requests_pkey"), (name, summary(plan))
+        assert {step["Node Type"] for step in plan} <= {"Limit", "Index Scan", "ModifyTable"}, (name, summary(plan))
+        blocks = plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"]
+        assert (removed(plan), blocks < LIMIT) == (0, True), (name, blocks, summary(plan))
+
+
 # MongoDB
 
 
@@ -392,3 +482,19 @@ def test_mongodb_reads_what_a_page_shows(on_mongodb: MongoStorage) -> None:
         if examined > told["executionStats"]["nReturned"] + LIMIT // 2 or "COLLSCAN" in plan or '"SORT"' in plan:
             wrong[name] = (examined, plan)
     assert wrong == {}
+
+
+@queues
+def test_mongodb_looks_for_a_job_by_an_index(name: str) -> None:
+    """To find the next free job one document is read, by the index of jobs, whatever the queue."""
+    if not REAL_MONGODB:
+        pytest.skip(NO_MONGODB)
+    with in_mongodb() as backend, closing(backend.open(clock=lambda: NOW)) as store:
+        assert isinstance(store, MongoStorage)
+        store.prepare()
+        bulk(store, [*queue(name), *(pending(NOW - ONE_HOUR, deadline_at=FAR) for _ in range(QUEUED))])
+        told = store._requests.find(free_jobs(NOW, None)).sort(FREE_LONGEST_FIRST).limit(1).explain()
+        assert told["executionStats"]["totalDocsExamined"] == told["executionStats"]["nReturned"] == 1
+        plan = json.dumps(told["queryPlanner"]["winningPlan"], default=str)
+        assert '"indexName": "jobs"' in plan
+        assert '"SORT"' not in plan

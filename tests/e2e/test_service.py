@@ -8,9 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,6 @@ import requests
 from scripts.service import ROOT, Service
 from settings import Settings
 from tests import upstream as fake
-from tests.stores import POSTGRESQL_BINARIES, NxServer, in_postgresql
 from tests.upstream import Upstream
 
 SECRET = "e2e-secret-" + "x" * 40
@@ -68,25 +66,6 @@ class Caller:
 
     def get(self, path: str, **query: str) -> requests.Response:
         return requests.get(f"{self.url}{path}", params=query, headers=self.bearer, timeout=30)
-
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL_BINARIES else []), "mongodb"])
-def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[dict[str, str]]:
-    """The service's settings, with its records in the embedded file, on PostgreSQL, or behind MongoDB's protocol."""
-    model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-canary-e2e", "OPENAI_MODEL": "gpt-test"}
-    with ExitStack() as stack:
-        if request.param == "mongodb":
-            server = stack.enter_context(NxServer(tmp_path / "nx"))
-            model["DATABASE_URL"] = server.url("klamala")
-        elif request.param == "postgresql":
-            model["DATABASE_URL"] = stack.enter_context(in_postgresql(request.getfixturevalue("postgresql"))).url
-        yield environment(tmp_path, **model)
-
-
-@pytest.fixture
-def service(tmp_path: Path, environ: dict[str, str]) -> Iterator[Service]:
-    with Service(environ, tmp_path / "service.log") as running:
-        yield running
 
 
 def test_from_a_token_to_a_refined_prompt(service: Service, environ: dict[str, str], upstream: Upstream) -> None:
