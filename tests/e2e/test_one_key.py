@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
@@ -21,14 +22,14 @@ from storage import Storage
 from tests import upstream as fake
 from tests.e2e.test_outbox import until
 from tests.e2e.test_service import Caller, environment
-from tests.stores import Backend, on
+from tests.stores import Backend, bulk, on
 from tests.upstream import Upstream
 
 FIFTY = 50
-BOUND = 60.0
+BOUND = 90.0
 DRAFT = "greet {{name}}"
-# Longer than fifty refusals take on a busy machine, and short enough to wait for.
-DEADLINE_SECONDS = 10
+# Longer than a hundred refusals take on a busy machine.
+DEADLINE_SECONDS = 80
 _ESTABLISHED = "01"
 
 pytestmark = on("sqlite", "nx", "postgresql")
@@ -74,9 +75,9 @@ def answers(asked: list[Future[requests.Response]]) -> list[requests.Response]:
 
 def assert_one_call(given: list[requests.Response]) -> bytes:
     """One caller got the model's answer, the others got the same one as a replay, or 409. Returns the answer."""
+    assert_in_progress([answer for answer in given if answer.status_code != 200])
     replayed = [answer.headers.get("Idempotent-Replayed") for answer in given if answer.status_code == 200]
     assert sorted(replayed, key=str) == [None, *["true"] * (len(replayed) - 1)]
-    assert_in_progress([answer for answer in given if answer.status_code != 200])
     (body,) = {answer.content for answer in given if answer.status_code == 200}
     return body
 
@@ -96,21 +97,28 @@ def recorded(store: Storage) -> list[Record]:
     return list(store.every(Selection()))
 
 
+def let_its_deadline_pass(store: Storage, record: Record) -> None:
+    """Have the store hold the record as if it had been due by now, which nobody has to wait for then."""
+    assert store.erase(record.owner) == 1
+    # nx-27017 compares moments by the second.
+    bulk(store, [replace(record, deadline_at=utc_now() - timedelta(seconds=1))])
+
+
 def test_fifty_at_once_are_one_call(backend: Backend, store: Storage, tmp_path: Path, upstream: Upstream) -> None:
     """The model is asked once; every other caller, and whoever comes later, gets the same answer, or 409."""
     with four_workers(backend, upstream, tmp_path) as (_, caller), ThreadPoolExecutor(FIFTY) as pool:
-        body = assert_one_call(answers(fifty(pool, caller, "at once")))
-        assert_replay(caller.refine(DRAFT, Idempotency_Key="at once"), body)
+        body = assert_one_call(answers(fifty(pool, caller, "at-once")))
+        assert_replay(caller.refine(DRAFT, Idempotency_Key="at-once"), body)
         assert len(upstream.requests) == 1
 
         upstream.hold()
-        asked = fifty(pool, caller, "while it thinks")
+        asked = fifty(pool, caller, "while-it-thinks")
         until(lambda: sum(future.done() for future in asked) == FIFTY - 1)
         assert len(upstream.requests) == 2
         upstream.release()
         given = answers(asked)
         assert sorted(answer.status_code for answer in given) == [200] + [409] * (FIFTY - 1)
-        assert_replay(caller.refine(DRAFT, Idempotency_Key="while it thinks"), assert_one_call(given))
+        assert_replay(caller.refine(DRAFT, Idempotency_Key="while-it-thinks"), assert_one_call(given))
     assert len(upstream.requests) == 2
     assert [record.status for record in recorded(store)] == [Status.SUCCEEDED] * 2
 
@@ -134,9 +142,7 @@ def test_a_kill_in_the_middle_is_paid_once_more_and_not_before_the_deadline(
         assert (pending.status, len(upstream.requests)) == (Status.PENDING, 1)
 
         upstream.release()
-        deadline = pending.deadline_at
-        assert deadline is not None
-        until(lambda: utc_now() > deadline + backend.tick + timedelta(milliseconds=1))
+        let_its_deadline_pass(store, pending)
         body = assert_one_call(answers(fifty(pool, caller, "k")))
         assert_replay(caller.refine(DRAFT, Idempotency_Key="k"), body)
     assert len(upstream.requests) == 2
