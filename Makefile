@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run eval package deploy test check
+.PHONY: demo run eval package deploy test check soak
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -36,6 +36,10 @@ check: .venv/dev  ## Formatter, linter, types, import rule
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
+
+soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENCY, SEED, DATABASE: mongodb, postgresql, sqlite)
+	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
+		$(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(DATABASE),--database "$(DATABASE)")
 
 .venv/python:
 	$(PYTHON) -m venv .venv

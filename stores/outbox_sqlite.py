@@ -37,11 +37,12 @@ _HELD = """
 SELECT COALESCE(SUM(store = :store AND NOT refused), 0), COALESCE(SUM(store = :store AND refused), 0),
     COALESCE(SUM(store <> :store), 0) FROM entries
 """
+# By the record too: SQLite gives the id of a deleted row to the next one, which another process may have put meanwhile.
 _AFTER = {
-    Settled.APPLIED: "DELETE FROM entries WHERE id = ?",
-    Settled.OBSOLETE: "DELETE FROM entries WHERE id = ?",
-    Settled.REFUSED: "UPDATE entries SET refused = 1 WHERE id = ?",
-    Settled.WAITING: "UPDATE entries SET tries = tries + 1 WHERE id = ?",
+    Settled.APPLIED: "DELETE FROM entries WHERE id = ? AND record_id = ?",
+    Settled.OBSOLETE: "DELETE FROM entries WHERE id = ? AND record_id = ?",
+    Settled.REFUSED: "UPDATE entries SET refused = 1 WHERE id = ? AND record_id = ?",
+    Settled.WAITING: "UPDATE entries SET tries = tries + 1 WHERE id = ? AND record_id = ?",
 }
 
 
@@ -76,7 +77,7 @@ class SqliteOutbox(Outbox):
             row, record_id, body = entry
             settled = settle(storage, record_id, body)
             with self._file() as file:
-                file.execute(_AFTER[settled], (row,))
+                file.execute(_AFTER[settled], (row, record_id))
             tally.count(settled)
             if settled is Settled.WAITING:
                 break

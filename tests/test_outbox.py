@@ -245,6 +245,26 @@ def test_processes_apply_each_entry_once(store: Faulty, outbox: SqliteOutbox, pa
     assert outbox.held() == Held()
 
 
+def test_an_entry_is_not_taken_for_the_one_before(store: Faulty, outbox: SqliteOutbox, path: Path) -> None:
+    """While one process offers an entry, another has applied it, and a third has put the next: that one stays."""
+    first, second = begun(store), begun(store)
+    outbox.put(first.id, completion(utc_now()))
+
+    class Overtaken(Faulty):
+        """A store that the others use between its being asked and its answer."""
+
+        def finish(self, record_id: str, completion: Completion) -> bool:
+            if record_id == first.id:
+                assert SqliteOutbox(path, "this store").apply(store) == Applied(applied=1)
+                SqliteOutbox(path, "this store").put(second.id, completion)
+            return super().finish(record_id, completion)
+
+    with closing(Overtaken(path.with_name("store.sqlite3"))) as overtaken:
+        assert outbox.apply(overtaken) == Applied(applied=1, obsolete=1)
+    assert stored(store, second).status is Status.SUCCEEDED
+    assert outbox.held() == Held()
+
+
 def test_threads_put_at_once(store: Faulty, path: Path) -> None:
     """Every entry of two processes full of failing calls is kept."""
     outboxes = [SqliteOutbox(path, "this store") for _ in range(2)]

@@ -258,6 +258,11 @@ def echo(transform: Callable[[str], str] = lambda draft: draft) -> Reply:
     return Reply(send)
 
 
+def mixed(choose: Callable[[Received], Reply]) -> Reply:
+    """What `choose` says of each request; several threads ask it."""
+    return Reply(lambda handler: choose(handler.received).send(handler))
+
+
 def without_response_format(reply: Reply) -> Reply:
     """Refuse `response_format` as a server that does not know it, else play `reply`."""
     return _refusing("response_format", reply)
