@@ -117,7 +117,7 @@ def compile_all(folder: Path, python: str) -> None:
 def pack(folder: Path, artifact: Path) -> None:
     """Write the files in the order of their names, each with one date and mode: equal content, equal archive."""
     draft = artifact.with_suffix(".draft")
-    with ZipFile(draft, "w", ZIP_DEFLATED, compresslevel=9) as archive:
+    with ZipFile(draft, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = ZipInfo(path.relative_to(folder).as_posix())
             entry.compress_type = ZIP_DEFLATED

@@ -16,6 +16,7 @@ import pytest
 
 from tests.artifacts import BOUND, ROOT, Build, copy_checkout, environment, serverless
 from tests.harness import FIRST_SECRET
+from tests.stores import sqlite_url
 
 HANDLER = (ROOT / "wsgi_handler.py").read_bytes()
 # What serverless-wsgi would write, and delete.
@@ -53,12 +54,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(checkout: Path, ready: str, *command: str) -> Iterator[None]:
+def serving(checkout: Path, ready: str, *command: str, **environ: str) -> Iterator[None]:
     """A command that serves, from the line that says so to the Ctrl-C that ends it."""
     process = subprocess.Popen(
         [checkout / "node_modules" / ".bin" / "serverless", *command],
         cwd=checkout,
-        env=environment(**settings(checkout)),
+        env=environment(**settings(checkout) | environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -109,7 +110,8 @@ def test_the_local_gateway_serves_the_handler(checkout: Path) -> None:
 def test_the_development_server_serves_the_app(checkout: Path) -> None:
     """`serverless wsgi serve` answers from `wsgi_handler.app`."""
     port = free_port()
-    with serving(checkout, "Running on", "wsgi", "serve", "--port", str(port)):
+    url = sqlite_url(checkout / "served.sqlite3")
+    with serving(checkout, "Running on", "wsgi", "serve", "--port", str(port), DATABASE_URL=url):
         assert b'"ok"' in health(port)
     assert_untouched(checkout)
 

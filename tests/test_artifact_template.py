@@ -59,8 +59,9 @@ def allowed(role: dict[str, Any]) -> set[tuple[str, str]]:
 
 def test_cfn_lint_finds_nothing(arm: Build) -> None:
     """W3005 aside: dependencies that are said twice, which are the framework's."""
-    linter = [Path(sys.executable).with_name("cfn-lint"), "--ignore-checks", "W3005", "--", arm.template_path]
-    done = subprocess.run(linter, capture_output=True, text=True, check=False)
+    linter = str(Path(sys.executable).with_name("cfn-lint"))
+    command = [linter, "--ignore-checks", "W3005", "--", str(arm.template_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
