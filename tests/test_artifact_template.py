@@ -132,9 +132,9 @@ def test_messages_fail_one_by_one_and_their_number_at_once_is_limited(resources:
 
 
 def test_the_sweep_is_scheduled(resources: dict[str, Any]) -> None:
-    """Every five minutes the worker is called, and a failed call is not repeated."""
+    """Every minute the worker is called, and a failed call is not repeated."""
     (rule,) = of_type(resources, "AWS::Events::Rule").values()
-    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    assert rule["ScheduleExpression"] == "rate(1 minute)"
     assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["WorkerLambdaFunction", "Arn"]}]
     (invoked,) = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
     assert invoked["MaximumRetryAttempts"] == 0
@@ -169,7 +169,7 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
     taking = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
     assert allowed(roles["WorkerRole"]) == {
         ("secretsmanager:GetSecretValue", SECRET),
-        ("sqs:SendMessage", "OutboxQueue"),
+        *(("sqs:SendMessage", queue) for queue in QUEUES),
         *((action, queue) for action in taking for queue in QUEUES),
         ("logs:CreateLogStream", "WorkerLogGroup"),
         ("logs:PutLogEvents", "WorkerLogGroup"),
