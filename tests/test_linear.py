@@ -144,13 +144,12 @@ LONG_DRAFTS = (
 )
 # The square of the length would be ten billion steps. The slowest takes half a second, and five times that when traced.
 REQUEST_CPU_SECONDS = 10.0
-PATIENT = {"REQUEST_DEADLINE_SECONDS": "900"}
 
 
 @pytest.mark.parametrize("piece", LONG_DRAFTS)
 def test_the_longest_draft_is_refined_by_rules(tmp_path: Path, piece: str) -> None:
     """A draft of the greatest length is answered with 200, whatever it repeats, and within bounded CPU time."""
-    scripted = build(tmp_path, **PATIENT)
+    scripted = build(tmp_path, REQUEST_DEADLINE_SECONDS="900")
     with closing(scripted.storage):
         harness = replace(scripted, app=create_app(scripted.settings, storage=scripted.storage))
         draft = (REQUEST + piece * (LONGEST // len(piece)))[:LONGEST]
@@ -167,7 +166,7 @@ def test_the_longest_draft_is_refined_by_rules(tmp_path: Path, piece: str) -> No
 def test_the_longest_answer_is_checked(tmp_path: Path, piece: str) -> None:
     """A model that answers such a text, twice, is held against the draft within bounded CPU time."""
     text = piece * (LONGEST // len(piece))
-    harness = build(tmp_path, ScriptedEngine([text]), **PATIENT)
+    harness = build(tmp_path, ScriptedEngine([text]), REQUEST_DEADLINE_SECONDS="900")
     with closing(harness.storage):
         token = harness.token()
         started = time.thread_time()
