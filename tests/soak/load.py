@@ -15,7 +15,7 @@ from tests.soak.faults import better, text_for
 BROKEN: Final = "broken connection"
 UNANSWERED: Final = "no answer"
 ANSWER_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 90.0
+PATIENCE_SECONDS: Final = 300.0
 # A job has so long; its caller asks after it as often.
 JOB_SECONDS: Final = 100
 ASKED_AFTER_SECONDS: Final = 0.5
