@@ -6,11 +6,12 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event, Lock, Thread
+from threading import Thread
 
 from problems import report
 from records import Record
 from storage import StorageError
+from stores.daemon import Daemon
 
 from .leases import Leases
 
@@ -22,8 +23,11 @@ LOOK_SECONDS = 5.0
 _log = logging.getLogger("klamala.jobs")
 
 
-class JobPool:
-    """One daemon thread that takes jobs, and one for each job at work; started where they are first wanted."""
+class JobPool(Daemon):
+    """Takes jobs, at its start too what an earlier process left, and has a thread for each that is at work.
+
+    To stop is to take no more, and to wait for those at work.
+    """
 
     def __init__(
         self,
@@ -33,46 +37,36 @@ class JobPool:
         size: int = JOBS_AT_ONCE,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
+        super().__init__("jobs")
         self._leases = leases
         self._do = run
         self._size = size
         self._look = look_seconds
         self._at_work: set[str] = set()
-        self._woken = Event()
-        self._stopping = False
-        self._starting = Lock()
-        self._thread: Thread | None = None
-
-    def start(self) -> None:
-        """Start taking jobs unless that runs. What an earlier process left is looked for at once."""
-        with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = Thread(target=self._run, name="jobs", daemon=True)
-                self._thread.start()
+        self._is_away = False
 
     def put(self, record_id: str) -> None:
         """A job was recorded: have it done now, if there is room, and else as soon as there is, here or elsewhere."""
-        self._woken.set()
-        self.start()
-
-    def stop(self) -> None:
-        """Take no more, and wait for the jobs at work."""
-        self._stopping = True
-        self._woken.set()
-        if self._thread is not None:
-            self._thread.join()
+        self.wake()
 
     def _run(self) -> None:
-        while not self._stopping or self._at_work:
+        while True:
             self._woken.clear()
-            try:
-                self._take()
-            except StorageError as error:
-                _log.warning("no jobs taken", extra={"fields": {"reason": str(error)}})
+            self._try_to_take()
             if self._stopping and not self._at_work:
                 return
             # Not all processes at one moment.
             self._woken.wait(self._look * random.uniform(0.5, 1))  # noqa: S311 - no secret
+
+    def _try_to_take(self) -> None:
+        try:
+            self._take()
+        except StorageError as error:
+            if not self._is_away:
+                _log.warning("no jobs taken", extra={"fields": {"reason": str(error)}})
+            self._is_away = True
+        else:
+            self._is_away = False
 
     def _take(self) -> None:
         while not self._stopping and len(self._at_work) < self._size:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from threading import Event, Lock, Thread
 
 from storage import Storage, StorageError
 
+from .daemon import Daemon
 from .outbox import Applied, Held, Outbox
 
 # After a put at once; then, while the storage does not answer, after pauses that double up to the longest.
@@ -17,36 +17,14 @@ LOOK_SECONDS = 30.0
 _log = logging.getLogger("klamala.outbox")
 
 
-class Courier:
-    """One daemon thread of this process, started where it is first wanted: a fork does not take it along."""
+class Courier(Daemon):
+    """Looks into the outbox at its start, whenever something was put, and now and then."""
 
     def __init__(self, outbox: Outbox, storage: Storage) -> None:
+        super().__init__("outbox")
         self._outbox = outbox
         self._storage = storage
-        self._woken = Event()
-        self._stopping = False
-        self._starting = Lock()
-        self._thread: Thread | None = None
         self._pause = FIRST_PAUSE
-
-    def start(self) -> None:
-        """Start the thread unless it runs. It looks into the outbox at once, and keeps no process alive."""
-        with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = Thread(target=self._run, name="outbox", daemon=True)
-                self._thread.start()
-
-    def wake(self) -> None:
-        """Something was put: have it brought now."""
-        self._woken.set()
-        self.start()
-
-    def stop(self) -> None:
-        """End the thread, and wait for what it is at."""
-        self._stopping = True
-        self._woken.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
         while True:
