@@ -39,7 +39,7 @@ _EXPOSED_HEADERS = (
 _COUNTED = "counted"
 _ARRIVAL = "klamala.arrival"
 # Of an invocation's time on Lambda, what it takes to give the answer back.
-HAND_OVER_SECONDS = 0.5
+HAND_OVER_SECONDS = 1.0
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from records import Completion, Status
+from records import FINISHED_STATES, Completion, Selection, Status
 from storage import RecordRejected, Storage, StorageError
 
 FORMAT_VERSION = 1
@@ -94,14 +94,17 @@ class Outbox(ABC):
 
 
 def settle(storage: Storage, record_id: str, body: bytes) -> Settled:
-    """Offer one entry to the store."""
+    """Offer one entry to the store. It is obsolete only if the record says so: what was paid for is not dropped."""
     try:
         done = storage.finish(record_id, decode(body))
+        found = None if done else storage.read(record_id, Selection())
     except (RecordRejected, OutboxError):
         return Settled.REFUSED
     except StorageError:
         return Settled.WAITING
-    return Settled.APPLIED if done else Settled.OBSOLETE
+    if done:
+        return Settled.APPLIED
+    return Settled.OBSOLETE if found is None or found.status in FINISHED_STATES else Settled.WAITING
 
 
 def encode(completion: Completion) -> bytes:

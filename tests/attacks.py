@@ -20,8 +20,10 @@ _Node = tuple[Any, Any]
 # So little time cannot hold the square of some thousand steps, however small they are.
 NEGLIGIBLE_SECONDS = 0.0005
 # Four times the text: linear work takes 4 times as long, quadratic work 16 times.
-GROWTH, MOST_GROWTH, ROUNDS = 4, 8, 3
-CPU_SECONDS = 1.0
+GROWTH, MOST_GROWTH = 4, 8
+# A virtual machine charges a thread for time that another machine took, for a tenth of a second on end: so long, and
+# longer, is a comparison repeated before work counts as slow.
+CPU_SECONDS = 2.0
 
 # Openers inside openers, near misses, and what stands in front of or behind a repetition of our patterns.
 OPENERS = ("{", "`", "%(", "http://", "{{a")
@@ -167,13 +169,12 @@ def is_linear(run: Callable[[str], object], attack: Attack, length: int = 8_000,
     short_text = attack.text(length, at_most)
     long_text = attack.text(GROWTH * length, GROWTH * at_most)
     try:
-        short = _limited(run, short_text)
+        short, long, spent = _limited(run, short_text), float("inf"), 0.0
         if short < NEGLIGIBLE_SECONDS:
             return True
-        long = float("inf")
-        for _ in range(ROUNDS):
-            short = min(short, _limited(run, short_text))
-            long = min(long, _limited(run, long_text))
+        while spent < CPU_SECONDS:
+            again, longer = _limited(run, short_text), _limited(run, long_text)
+            short, long, spent = min(short, again), min(long, longer), spent + again + longer
             if long < MOST_GROWTH * short:
                 return True
     except _OutOfTime:

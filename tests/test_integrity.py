@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import pytest
@@ -218,37 +217,3 @@ def test_protected_spans_are_sorted_and_apart(text: str) -> None:
     covered = [text[start:end] for start, end in spans]
     inventory = take_inventory(text)
     assert set(inventory.code_blocks) <= set(covered)
-
-
-HOSTILE = [
-    "{",
-    "`",
-    "%(",
-    "http://",
-    "{{a",
-    "{{ ",
-    "${",
-    "~~~\n",
-    "```a\n",
-    "(",
-    "://a)",
-    "{a:",
-    "{a[",
-    "\n`",
-    " ",
-    "%",
-]
-
-
-@pytest.mark.parametrize("piece", HOSTILE)
-def test_time_grows_with_length_and_no_faster(piece: str) -> None:
-    """Eight times the text takes about eight times as long, whatever it repeats."""
-
-    def seconds(length: int) -> float:
-        text = piece * (length // len(piece))
-        started = time.process_time()
-        compare(text, text)
-        return time.process_time() - started
-
-    short, long = min(seconds(25_000) for _ in range(5)), min(seconds(200_000) for _ in range(3))
-    assert long < 32 * max(short, 0.0005)

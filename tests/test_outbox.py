@@ -296,6 +296,26 @@ def test_what_was_erased_stays_erased(store: Faulty, outbox: SqliteOutbox) -> No
     assert outbox.held() == Held()
 
 
+class Denying(Faulty):
+    """A store that says once that there is nothing to complete, although there is."""
+
+    denials = 1
+
+    def finish(self, record_id: str, completion: Completion) -> bool:
+        self.denials -= 1
+        return self.denials < 0 and super().finish(record_id, completion)
+
+
+def test_a_completion_is_kept_while_its_record_is_open(tmp_path: Path, outbox: SqliteOutbox) -> None:
+    """Whatever a store says of a write, what was paid for waits until the record is complete or gone."""
+    with closing(Denying(tmp_path / "denying.sqlite3")) as store:
+        (record,) = waiting(store, outbox, 1)
+        assert outbox.apply(store) == Applied()
+        assert outbox.held() == Held(waiting=1)
+        assert outbox.apply(store) == Applied(applied=1)
+        assert stored(store, record).status is Status.SUCCEEDED
+
+
 def test_entries_belong_to_their_store(store: Faulty, outbox: SqliteOutbox, path: Path) -> None:
     """What was put for one database is never offered to another, and is counted there."""
     (record,) = waiting(store, outbox, 1)

@@ -11,7 +11,7 @@ import pytest
 from records import Completion, Record, Status, utc_now
 from tests.soak.checks import CHECKS, broken_rules
 from tests.soak.faults import Model, better
-from tests.soak.load import BROKEN, KINDS, UNANSWERED, Attempt, Case
+from tests.soak.load import BROKEN, KINDS, TAKEN_ON, UNANSWERED, Attempt, Case
 from tests.soak.run import Evidence, Plan
 from tests.stores import completion, pending
 
@@ -91,6 +91,18 @@ def _asked(marker: str, *, asked: int = 0, answered: int = 0) -> Breach:
     return more
 
 
+def _taken_on(seen: str = "succeeded", response: str | None = None, *, record_id: str = "", **changes: Any) -> Breach:
+    """The answered call was a job, whose record is another than it should be, or which was seen so."""
+
+    def job(well: Evidence) -> Evidence:
+        record, case = well.records[0], well.cases[0]
+        case.attempts.append(Attempt(f"{MARKER}.2", TAKEN_ON, {"id": record_id or record.id}))
+        case.seen.append({"status": seen, "refined_prompt": response or record.response})
+        return replace(well, records=[replace(record, **changes), well.records[1]])
+
+    return job
+
+
 def _twice(well: Evidence) -> Evidence:
     """The answered call has two records."""
     return replace(well, records=[replace(well.records[0], id="another"), *well.records])
@@ -103,6 +115,13 @@ BREACHES: Mapping[str, Sequence[Breach]] = {
         _with_record(response="other"),
         _with_record(prompt=f"{MARKER} other"),
         _with_record(request_id="another"),
+    ],
+    "jobs taken on and not done": [
+        _taken_on(record_id="another"),
+        _taken_on("pending", status=Status.PENDING),
+        _taken_on("abandoned", status=Status.ABANDONED),
+        _taken_on("failed"),
+        _taken_on(response="another"),
     ],
     "records pending after the sweep": [lambda well: replace(well, pending=1)],
     "upstream calls without a record": [_asked("soak-000001", asked=1), _asked(MARKER, asked=5)],
@@ -137,6 +156,16 @@ BREACHES: Mapping[str, Sequence[Breach]] = {
 def test_a_run_without_a_breach_has_none() -> None:
     """A killed call that was asked for again, answered, and repeated breaks no rule."""
     assert {rule: breaches for rule, breaches in broken_rules(well()).items() if breaches} == {}
+
+
+def test_a_job_that_is_done_breaks_no_rule_of_jobs() -> None:
+    """Done, failed and seen so, or given up because the model was silent, it is as it should be."""
+    rule = "jobs taken on and not done"
+    assert not broken_rules(_taken_on()(well()))[rule]
+    assert not broken_rules(_taken_on("failed", status=Status.FAILED)(well()))[rule]
+    given_up = _taken_on("abandoned", status=Status.ABANDONED)(well())
+    silent = next(seed for seed in range(10_000) if Model(seed).is_silent(MARKER))
+    assert not broken_rules(replace(given_up, model=Model(silent)))[rule]
 
 
 @pytest.mark.parametrize("rule", CHECKS)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from records import Record, Status
+from records import FINISHED_STATES, Record, Status
 from tests.soak.faults import MARKER
-from tests.soak.load import ACKNOWLEDGED, BROKEN, INDETERMINATE, Attempt, Case, expected_of
+from tests.soak.load import ACKNOWLEDGED, BROKEN, INDETERMINATE, TAKEN_ON, Attempt, Case, expected_of
 from tests.soak.run import Evidence
 
 # A call's first attempt at the model, and two retries.
 ATTEMPTS_A_CALL: Final = 3
 # What a caller may be told, beside what it asked for.
-EXPECTED: Final = ACKNOWLEDGED | {"409", "502", "503", "504", BROKEN}
+EXPECTED: Final = ACKNOWLEDGED | {TAKEN_ON, "409", "502", "503", "504", BROKEN}
 # What a service that knows what it is doing never prints.
 ALARMS: Final = ("unexpected error", "Traceback", "WORKER TIMEOUT", "Exception in worker")
 
@@ -57,6 +57,29 @@ def _lost(found: Findings) -> Iterator[str]:
             yield f"{attempt.request_id} got {attempt.body['id']}, which is {_state(record)}"
 
 
+def _jobs_lost(found: Findings) -> Iterator[str]:
+    """What was taken on is done, and seen as it is recorded; only a silent model may keep it from that."""
+    for case, attempt in found.attempts():
+        if attempt.outcome != TAKEN_ON:
+            continue
+        record = found.by_id.get(attempt.body["id"])
+        seen = case.seen[-1] if case.seen else {}
+        ended = record is not None and (
+            record.status in FINISHED_STATES
+            or (record.status is Status.ABANDONED and found.evidence.model.is_silent(case.marker))
+        )
+        if (
+            not ended
+            or record is None
+            or (seen.get("status"), seen.get("refined_prompt"))
+            != (
+                record.status,
+                record.response,
+            )
+        ):
+            yield f"{attempt.request_id} took on {attempt.body['id']}, seen {seen.get('status')}, is {_state(record)}"
+
+
 def _failures_not_recorded(found: Findings) -> Iterator[str]:
     """502 and 504 are the model's: what a caller was told of it stands in the record too."""
     for _, attempt in found.attempts():
@@ -82,7 +105,7 @@ def _wrong(found: Findings) -> Iterator[str]:
 def _unrecorded(found: Findings) -> Iterator[str]:
     """A call makes three attempts at the most, so that so many of them explain one record, and no more."""
     for marker, times in found.evidence.model.asked.items():
-        if times > ATTEMPTS_A_CALL * len(found.by_marker[marker]):
+        if times > ATTEMPTS_A_CALL * _tries(found.by_marker[marker]):
             yield f"{marker}: {times} upstream calls, {len(found.by_marker[marker])} records"
 
 
@@ -97,8 +120,8 @@ def _crashes(found: Findings) -> Iterator[str]:
 
 def _unexpected(found: Findings) -> Iterator[str]:
     for case, attempt in found.attempts():
-        own = "201" if case.kind.path == "/log-request" else "200"
-        if attempt.outcome not in EXPECTED or (attempt.acknowledged and attempt.outcome != own):
+        good = attempt.acknowledged or attempt.outcome == TAKEN_ON
+        if attempt.outcome not in EXPECTED or (good and attempt.outcome != case.kind.success):
             yield f"{attempt.request_id}: {attempt.outcome}"
 
 
@@ -118,14 +141,14 @@ def _without_request_id(attempt: Attempt) -> str:
 
 
 def _paid_again(found: Findings) -> Iterator[str]:
-    """A record is paid for once, and a key has one record that succeeded.
+    """A record is paid for once, a job's once for each worker that leased it, and a key has one that succeeded.
 
     So each answer beyond the first belongs to an earlier call that was abandoned, or ended in 503 or 504.
     """
     for case in found.evidence.cases:
         records = found.by_marker[case.marker]
         succeeded = sum(record.status is Status.SUCCEEDED for record in records)
-        if found.evidence.model.answered[case.marker] > len(records) or succeeded > 1:
+        if found.evidence.model.answered[case.marker] > _tries(records) or succeeded > 1:
             paid = found.evidence.model.answered[case.marker]
             yield f"{case.marker}: answered {paid} times, records {[_state(record) for record in records]}"
 
@@ -135,7 +158,7 @@ def _abandoned_unasked(found: Findings) -> Iterator[str]:
     outcomes = {attempt.request_id: attempt.outcome for _, attempt in found.attempts()}
     for record in found.evidence.records:
         outcome = outcomes.get(record.request_id)
-        if record.status is Status.ABANDONED and outcome not in (BROKEN, "503"):
+        if record.status is Status.ABANDONED and outcome not in (BROKEN, "503", TAKEN_ON):
             yield f"{record.id} of {record.request_id}: {outcome}"
 
 
@@ -161,12 +184,17 @@ def _waiting(found: Findings) -> Iterator[str]:
             yield name
 
 
+def _tries(records: Sequence[Record]) -> int:
+    return sum(max(1, record.attempt) for record in records)
+
+
 def _state(record: Record | None) -> str:
     return "not there" if record is None else str(record.status)
 
 
 CHECKS: Final[Mapping[str, Callable[[Findings], Iterator[str]]]] = {
     "acknowledged answers without a completed record": _lost,
+    "jobs taken on and not done": _jobs_lost,
     "records pending after the sweep": _pending,
     "upstream calls without a record": _unrecorded,
     "unhandled 500s, or alarms in the service's log": _crashes,

@@ -62,6 +62,10 @@ class Model:
     def reply(self) -> Reply:
         return fake.mixed(self._choose)
 
+    def is_silent(self, marker: str) -> bool:
+        """Whether it gives no answer to this draft, the first time or the first three."""
+        return self._plan(marker)[0] == "silence"
+
     def _choose(self, received: Received) -> Reply:
         marker = MARKER.findall(received.raw.decode())[-1]
         with self._lock:
@@ -74,10 +78,14 @@ class Model:
         return FAULTS[fault]
 
     def _fault(self, marker: str) -> str | None:
+        kind, times = self._plan(marker)
+        return kind if self.asked[marker] <= times else None
+
+    def _plan(self, marker: str) -> tuple[str | None, int]:
         chance = Random(f"{self._seed} {marker}")  # noqa: S311 - chance, no secret
         strikes = chance.random() < UPSTREAM_FRACTION
         kind, times = chance.choice(sorted(FAULTS)), chance.choice((1, 3))
-        return kind if strikes and self.asked[marker] <= times else None
+        return (kind, times) if strikes else (None, 0)
 
 
 def _answer(received: Received) -> Reply:

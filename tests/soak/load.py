@@ -15,13 +15,17 @@ from tests.soak.faults import better, text_for
 BROKEN: Final = "broken connection"
 UNANSWERED: Final = "no answer"
 ANSWER_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 90.0
+PATIENCE_SECONDS: Final = 300.0
+# A job has so long; its caller asks after it as often.
+JOB_SECONDS: Final = 100
+ASKED_AFTER_SECONDS: Final = 0.5
 # A caller that has to wait asks again after at most so many seconds, whatever `Retry-After` says: some come too early.
 LONGEST_PAUSE_SECONDS: Final = 1.0
 PAUSE_AFTER_A_BREAK_SECONDS: Final = 0.1
 # After these a caller with a key asks again: each says, or may mean, that there is no answer to keep.
 INDETERMINATE: Final = frozenset({"409", "503", "504", BROKEN})
 ACKNOWLEDGED: Final = frozenset({"200", "201"})
+TAKEN_ON: Final = "202"
 
 JSON = Mapping[str, Any]
 
@@ -43,11 +47,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that a caller wants, and each time that it was asked for."""
+    """One thing that a caller wants, each time that it was asked for, and what was seen of a job that was taken on."""
 
     marker: str
     kind: Kind
     attempts: list[Attempt] = field(default_factory=list)
+    seen: list[JSON] = field(default_factory=list)
 
     @property
     def prompt(self) -> str:
@@ -69,6 +74,12 @@ class Kind:
     response: Callable[[Case, JSON], object]
     keyed: bool = False
     reaches_the_model: bool = True
+    background: bool = False
+
+    @property
+    def success(self) -> str:
+        """The status of an answer to it that is no failure."""
+        return TAKEN_ON if self.background else "201" if self.path == "/log-request" else "200"
 
 
 class Caller:
@@ -88,7 +99,11 @@ class Caller:
     def post(self, case: Case) -> Attempt:
         """Ask once, and keep what came of it with the case."""
         request_id = f"{case.marker}.{len(case.attempts) + 1}"
-        headers = {"X-Request-Id": request_id, **({"Idempotency-Key": case.marker} if case.kind.keyed else {})}
+        headers = {
+            "X-Request-Id": request_id,
+            **({"Idempotency-Key": case.marker} if case.kind.keyed else {}),
+            **({"Prefer": "respond-async"} if case.kind.background else {}),
+        }
         try:
             answer = self._session.post(
                 f"{self._url}{case.kind.path}",
@@ -104,6 +119,14 @@ class Caller:
             attempt = _attempt(request_id, answer)
         case.attempts.append(attempt)
         return attempt
+
+    def look(self, record_id: str) -> JSON:
+        """What a job's refinement is now; nothing where that cannot be said."""
+        try:
+            answer = self._session.get(f"{self._url}/refine/{record_id}", timeout=ANSWER_SECONDS)
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            return {}
+        return answer.json() if answer.ok else {}
 
 
 def _attempt(request_id: str, answer: requests.Response) -> Attempt:
@@ -123,6 +146,18 @@ def until_it_is_known(caller: Caller, case: Case) -> None:
     for _ in range(2):
         while (attempt := caller.post(case)).outcome in INDETERMINATE and time.monotonic() < ends:
             time.sleep(min(attempt.retry_after, LONGEST_PAUSE_SECONDS))
+
+
+def in_background(caller: Caller, case: Case) -> None:
+    """Have a job taken on, and look after it until it has ended."""
+    attempt = caller.post(case)
+    ends = time.monotonic() + JOB_SECONDS + PATIENCE_SECONDS
+    while attempt.outcome == TAKEN_ON and time.monotonic() < ends:
+        seen = caller.look(attempt.body["id"])
+        if seen.get("status", "pending") != "pending":
+            case.seen.append(seen)
+            break
+        time.sleep(ASKED_AFTER_SECONDS)
 
 
 def _prompt(prompt: str) -> JSON:
@@ -148,6 +183,7 @@ def _reported(case: Case, _: JSON) -> object:
 KINDS: Final = (
     Kind("refine", 30, "/refine", once, _prompt, _refined),
     Kind("refine, with a key", 30, "/refine", until_it_is_known, _prompt, _refined, keyed=True),
+    Kind("refine, in the background", 10, "/refine", in_background, _prompt, _refined, background=True),
     Kind("generate", 10, "/generate", once, _prompt, _generated),
     Kind("generate, with a key", 10, "/generate", until_it_is_known, _prompt, _generated, keyed=True),
     Kind("report", 10, "/log-request", once, _report, _reported, reaches_the_model=False),
