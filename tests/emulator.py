@@ -126,6 +126,11 @@ class Emulator:
         line = next(line for line in self._own_log.read_text("utf-8").splitlines() if "INIT REPORT" in line)
         return float(line.partition("durationMs: ")[2].rstrip(")"))
 
+    def call_ms(self) -> list[float]:
+        """How long each call took, by the emulator; the first one with the start."""
+        reports = [line for line in self.log.read_text("utf-8").splitlines() if line.startswith("REPORT RequestId: ")]
+        return [float(line.partition("\tDuration: ")[2].partition(" ms")[0]) for line in reports]
+
     @property
     def _own_log(self) -> Path:
         return self.log.with_suffix(".emulator")

@@ -74,12 +74,17 @@ def over_http(address: str) -> Send:
 
 @dataclass
 class Cloud:
-    """One stage as `serverless.yml` describes it. `secrets` grows with what must not be printed."""
+    """One stage as `serverless.yml` describes it.
+
+    Between its functions and database or model there is a proxy; `direct` is the database's own address, `line` the
+    proxy before the model. `secrets` grows with what must not be printed.
+    """
 
     code: Path
     logs: Path
     build: Build
     storage: Storage
+    direct: str
     database: FaultProxy
     line: FaultProxy
     upstream: Upstream
@@ -218,4 +223,4 @@ def cloud_of(build: Build, code: Path, logs: Path, nx: NxServer, moto: str) -> I
         secrets = session.client("secretsmanager", endpoint_url=moto)
         secrets.create_secret(Name=name, SecretString=json.dumps(settings))
         stack.callback(secrets.delete_secret, SecretId=name, ForceDeleteWithoutRecovery=True)
-        yield Cloud(code, logs, build, storage, proxy, line, upstream, sqs, queues, aws, settings)
+        yield Cloud(code, logs, build, storage, nx.url(database), proxy, line, upstream, sqs, queues, aws, settings)

@@ -44,9 +44,7 @@ def emulation() -> None:
 
 
 @pytest.fixture(scope="session")
-def cloud(
-    emulation: None, x86: Build, nx: NxServer, moto: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cloud]:
+def cloud(x86: Build, nx: NxServer, moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """The artifact, unpacked into an empty folder, and all that is around it."""
     code = x86.unpack(tmp_path_factory.mktemp("task"))
     with cloud_of(x86, code, tmp_path_factory.mktemp("functions"), nx, moto) as made:
@@ -54,14 +52,14 @@ def cloud(
 
 
 @pytest.fixture(scope="session")
-def api(cloud: Cloud) -> Iterator[Emulator]:
+def api(emulation: None, cloud: Cloud) -> Iterator[Emulator]:
     """The function behind the HTTP API."""
     with cloud.function(API) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def worker(cloud: Cloud) -> Iterator[Emulator]:
+def worker(emulation: None, cloud: Cloud) -> Iterator[Emulator]:
     """The function behind the queues and the schedule."""
     with cloud.function(WORKER) as running:
         yield running

@@ -16,6 +16,8 @@ from tests.emulator import Emulator, InvocationFailed, namespaces
 from tests.events import REQUEST_ID, Answer, Call, http_api
 from tests.stores import pending
 
+pytestmark = pytest.mark.usefixtures("emulation")
+
 ASYNC = ("Prefer", "respond-async")
 # pymongo looks whether a connection is still there once that has been idle for a second.
 POOL_IDLE_SECONDS = 1.5

@@ -18,9 +18,7 @@ OFFLINE = "serverless-offline"
 
 
 @pytest.fixture(scope="module", params=[*GATEWAYS, OFFLINE])
-def gateway(
-    request: pytest.FixtureRequest, packager: None, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Caller]:
+def gateway(request: pytest.FixtureRequest, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     """A client behind one of the three."""
     with ExitStack() as stack:
         if request.param == OFFLINE:
