@@ -14,7 +14,7 @@ _PREFERENCE = rf"{_PAIR}(?:[\t ]*;(?:[\t ]*{_PAIR})?)*[\t ]*"
 PATTERN = rf"^[\t ,]*(?:{_PREFERENCE}(?:,[\t ,]*|$))*$"
 
 _HEADER = re.compile(PATTERN)
-_EACH = re.compile(rf"[\t ,]*({_PREFERENCE})")
+_NEXT = re.compile(rf"[\t ,]*({_PREFERENCE})?")
 # A preference that has a value which it does not define is another one, and passed over.
 _ASYNC = re.compile(rf'{RESPOND_ASYNC}(?:[\t ]*=[\t ]*"")?[\t ]*(?:;.*)?', re.IGNORECASE | re.DOTALL)
 
@@ -23,4 +23,9 @@ def prefers_async(header: str) -> bool:
     """Whether one of the preferences is `respond-async`. Raises: `ValueError` for a header that is none."""
     if not _HEADER.match(header) or header.endswith("\n"):
         raise ValueError("not a list of preferences")
-    return any(_ASYNC.fullmatch(preference) for preference in _EACH.findall(header))
+    place = 0
+    while place < len(header) and (found := _NEXT.match(header, place)):
+        if _ASYNC.fullmatch(found[1] or ""):
+            return True
+        place = found.end()
+    return False
