@@ -36,6 +36,7 @@ def settings(folder: Path) -> dict[str, str]:
         "DATABASE_URL": "mongodb://127.0.0.1:1/klamala?serverSelectionTimeoutMS=1",
         "JWT_SECRETS": f"k1:{FIRST_SECRET}",
         "OPENAI_API_KEY": "sk-test",
+        "JOBS_QUEUE_URL": "http://127.0.0.1:1/1/jobs",
         "OUTBOX_QUEUE_URL": "http://127.0.0.1:1/1/outbox",
         "AWS_DEFAULT_REGION": "eu-central-1",
         "PYTHONUNBUFFERED": "1",
