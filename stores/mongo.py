@@ -77,6 +77,9 @@ def open_mongo(url: str, *, create: bool, clock: Callable[[], datetime]) -> Mong
             timeoutMS=int(OPERATION_SECONDS * 1000),
             serverSelectionTimeoutMS=3000,
             connectTimeoutMS=2000,
+            # While Lambda keeps a process frozen, idle connections are dropped without a word
+            # (https://www.mongodb.com/docs/atlas/manage-connections-aws-lambda/).
+            maxIdleTimeMS=60_000,
             w="majority",
             journal=True,
             readPreference="primary",
