@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run eval package deploy test check soak
+.PHONY: demo run eval package deploy test coverage check soak
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -28,7 +28,10 @@ package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serve
 deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
 	@npx serverless deploy $(CHOICE)
 
-test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test, with coverage
+test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test
+	$(BIN)/python -m pytest
+
+coverage: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test, and which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/dev  ## Formatter, linter, types, import rule
