@@ -43,7 +43,7 @@ class Submissions:
         self._seconds = settings.job_deadline_seconds
         self._ledger = ledger
         self._refinements = refinements
-        self.queue = queue
+        self._queue = queue
 
     def submit(self, body: RefineRequest, owner: Owner, arrival: Arrival, key: str | None) -> tuple[Record, bool]:
         """Record the job and have it done. Returns its record, and whether it is an earlier one with the same key.
@@ -66,7 +66,7 @@ class Submissions:
 
     def _hand_over(self, job: Record, arrival: Arrival) -> None:
         try:
-            self.queue.put(job.id)
+            self._queue.put(job.id)
         except StorageError as error:
             # Nobody may do it any more: the caller is told that it was not taken on.
             self._ledger.finish(job, failed(job, error, arrival), arrival.deadline)

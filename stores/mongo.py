@@ -113,6 +113,8 @@ class MongoStorage(Storage):
         self.counters = MongoCounters(counted, self._operation, clock)
 
     def initialize(self) -> None:
+        # A server that is not there is known for it soon; one that is may take its time to build an index.
+        self.ping()
         with translated(), pymongo.timeout(seconds_left(INITIALIZE_SECONDS)):
             self._requests.create_index(
                 [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
