@@ -109,8 +109,6 @@ def _open_jobs(settings: Settings) -> SqsJobs | None:
 
 def _prepare(storage: Storage) -> None:
     try:
-        # A server that is not there is known for it soon this way; one that is may take its time to build an index.
-        storage.ping()
         storage.prepare()
     except StorageError as error:
         # The service starts all the same: /ready says so, and the first request that finds the storage prepares it.
