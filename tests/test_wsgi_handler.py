@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from tests.events import Call, Event, answered, http_api, rest_api
 from tests.stores import NxServer, new_database
 from tests.test_edge import logged
 from tests.test_lambda_events import UNKNOWN, WARM_UPS
-from tests.test_settings import CANARY, NO_FALLBACK, ON_LAMBDA, TIMEOUT, run_environ
+from tests.test_settings import CANARY, NO_FALLBACK, ON_LAMBDA, TIMEOUT, python
 
 THREADS, ROUNDS = 16, 8
 
@@ -143,15 +142,7 @@ def started(folder: Path, program: str, **environ: str) -> subprocess.CompletedP
     """Run a program as Lambda would: with these variables alone, in a folder that nobody may write to."""
     folder.chmod(0o555)
     try:
-        return subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=folder,
-            env=run_environ(**environ),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        return python(folder, program, **environ)
     finally:
         folder.chmod(0o755)
 
