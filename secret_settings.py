@@ -43,7 +43,10 @@ def read_secret(secret_id: str, known: Collection[str]) -> dict[str, str]:
     if "SecretString" not in answer:
         # Something else than Secrets Manager, which boto3 takes for an answer without a field.
         raise SecretError("cannot be read: there is no secret in the answer")
-    return _settings_in(answer["SecretString"], known)
+    try:
+        return settings_in(answer["SecretString"], known)
+    except SecretError as error:
+        raise SecretError(f"names a secret {error}") from None
 
 
 def _asked_for(secret_id: str) -> dict[str, Any]:
@@ -74,18 +77,22 @@ def _refusal(code: str) -> str:
     return _REFUSALS.get(code, f"cannot be read: Secrets Manager answers {named}")
 
 
-def _settings_in(text: str, known: Collection[str]) -> dict[str, str]:
+def settings_in(text: str | bytes, known: Collection[str]) -> dict[str, str]:
+    """What is in a secret: its keys, which must be among those known, and their values, in order.
+
+    Raises: `SecretError`, whose message goes on where "a secret" ends.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        raise SecretError("names a secret that is not JSON") from None
+        raise SecretError("that is not JSON") from None
     if not isinstance(values, dict):
-        raise SecretError("names a secret that is not a JSON object")
+        raise SecretError("that is not a JSON object")
     for key, value in values.items():
         if key not in known:
-            raise SecretError(f"names a secret with {_shown(key)} that is no setting which a secret may hold")
+            raise SecretError(f"with {_shown(key)} that is no setting which a secret may hold")
         if not isinstance(value, str):
-            raise SecretError(f"names a secret in which {key} is not a string")
+            raise SecretError(f"in which {key} is not a string")
     return values
 
 

@@ -191,15 +191,24 @@ def _environment() -> Mapping[str, str]:
 
 def _with_secret(source: Mapping[str, str]) -> Mapping[str, str]:
     """What is set in the source counts, as an operator who sets a variable expects; the secret fills the rest."""
-    items = {item.name.upper(): item for item in fields(Settings) if item.metadata}
-    secret_id = _parse(items.pop("SECRETS_ID"), source)
+    items = _by_variable()
+    secret_id = _parse(items["SECRETS_ID"], source)
     if not secret_id:
         return source
     try:
-        secret = read_secret(secret_id, items)
+        secret = read_secret(secret_id, in_a_secret())
     except SecretError as error:
         raise SettingsError("SECRETS_ID", str(error)) from None
     return {**source, **{name: value for name, value in secret.items() if not _is_set(items[name], source)}}
+
+
+def in_a_secret() -> set[str]:
+    """The settings that a secret may hold, as variables."""
+    return {*_by_variable()} - {"SECRETS_ID"}
+
+
+def _by_variable() -> dict[str, Field[Any]]:
+    return {item.name.upper(): item for item in fields(Settings) if item.metadata}
 
 
 def _is_set(item: Field[Any], source: Mapping[str, str]) -> bool:

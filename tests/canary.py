@@ -24,14 +24,15 @@ from tests.stores import PASSWORD, PgServer
 from tests.upstream import MARKER
 
 WORD, CLIENT_SECRET, TOKEN = "a prompt or response", "a client secret", "an access token"
+JWT_SECRET, MODEL_KEY, DATABASE_PASSWORD = "a JWT secret", "a model's key", "a database password"
 _FORMS: Mapping[str, re.Pattern[str]] = {
     WORD: re.compile("CANARY"),
     CLIENT_SECRET: re.compile(r"kls_[0-9A-Za-z]{49}"),
     TOKEN: re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
-    "a JWT secret": re.compile("|".join([FIRST_SECRET, SECOND_SECRET, SECRET, "e2e-secret-x"])),
-    "a model's key": re.compile(r"(?<!UPSTREAM-WORDS-)sk-(?:canary|CANARY|test)"),
+    JWT_SECRET: re.compile("|".join([FIRST_SECRET, SECOND_SECRET, SECRET, "e2e-secret-x"])),
+    MODEL_KEY: re.compile(r"(?<!UPSTREAM-WORDS-)sk-(?:canary|CANARY|test)"),
     "the upstream's words": re.compile(MARKER),
-    "a database password": re.compile(
+    DATABASE_PASSWORD: re.compile(
         "|".join(map(re.escape, [PASSWORD, PgServer.PASSWORD, quote(PgServer.PASSWORD, safe="")]))
     ),
 }
@@ -45,6 +46,7 @@ _RESULTS: Sequence[tuple[Sequence[str], str]] = (
     (("logs", "export"), WORD),  # the same
     (("scripts.demo",), WORD),  # it shows a record
     (("scripts.evaluate",), WORD),  # it shows what became of each draft
+    *((("scripts.secret",), kind) for kind in (WORD, JWT_SECRET, MODEL_KEY, DATABASE_PASSWORD)),  # a filter of them
 )
 
 

@@ -1,4 +1,4 @@
-"""Flask's command line as users have it: a process of its own, with pipes or a terminal before it."""
+"""The command line as users have it: a process of its own, with pipes or a terminal before it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**fixed, **measured, **unset, **given, **url, **settings}
 
 
-def command(*arguments: str | bytes) -> list[str | bytes]:
-    return [sys.executable, "-m", "flask", *arguments]
+def command(*arguments: str | bytes, module: str = "flask") -> list[str | bytes]:
+    return [sys.executable, "-m", module, *arguments]
 
 
 def flask(
@@ -48,12 +48,22 @@ def flask(
 class Terminal:
     """A command with a terminal of its own as its standard streams, but for those that a test puts elsewhere."""
 
-    def __init__(self, environ: Mapping[str, str], *arguments: str | bytes, columns: int = 100, **streams: Any) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *arguments: str | bytes,
+        module: str = "flask",
+        columns: int = 100,
+        **streams: Any,
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         given = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _AS_SESSION, *command(*arguments)], cwd=ROOT, env=environ, **given
+            [sys.executable, "-c", _AS_SESSION, *command(*arguments, module=module)],
+            cwd=ROOT,
+            env=environ,
+            **given,
         )
         os.close(theirs)
         self.shown = b""
