@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -26,12 +27,16 @@ from .selection import selected_by
 
 # A client's clock may be ahead of ours by this much.
 MAX_AHEAD = timedelta(minutes=5)
+# A function's answer ends at 6 MB, in which the body is a JSON string
+# (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html). Some are left for the rest of it.
+MAX_PAGE_BYTES = 5_500_000
 
 LIST = Operation(
     id="listRecords",
     summary="Read the audit log",
     text="The caller's own records, newest first, in pages. Paging neither skips nor repeats a record that was there "
-    "when it began. With the scope `log:read:all` the records of all of the client's users.",
+    "when it began. A page of long records may have fewer than `limit`: the end is where `next_cursor` is `null`. With "
+    "the scope `log:read:all` the records of all of the client's users.",
     query=schema.LogQuery,
     answers={200: schema.LogPage},
     links={"listRecords": {"cursor": "$response.body#/next_cursor"}},
@@ -75,9 +80,9 @@ def log_request_blueprint(settings: Settings, guard: Guard, limits: Limits, stor
         query = parse_query(schema.LogQuery)
         after = position_in(query.cursor) if query.cursor is not None else None
         found = storage.page(_selection(caller, query), query.limit + 1, after)
-        items, more = found[: query.limit], len(found) > query.limit
-        cursor = as_cursor(items[-1].position) if more else None
-        return answer(schema.LogPage(items=[_item(record) for record in items], next_cursor=cursor))
+        items = _that_fit([_item(record) for record in found[: query.limit]])
+        cursor = as_cursor(found[len(items) - 1].position) if len(items) < len(found) else None
+        return answer(schema.LogPage(items=items, next_cursor=cursor))
 
     @blueprint.get("/log-request/<record_id>")
     @guard.token_required("log:read")
@@ -122,6 +127,18 @@ def _selection(caller: Identity, query: schema.LogQuery) -> Selection:
     return replace(
         selected_by(caller, query), kind=query.kind, status=query.status, parent_id=query.parent_id, model=query.model
     )
+
+
+def _that_fit(items: Sequence[schema.LogRecord]) -> Sequence[schema.LogRecord]:
+    """As many of them as an answer of a function on AWS Lambda holds, and one at least."""
+    room = MAX_PAGE_BYTES
+    for count, item in enumerate(items):
+        text = item.model_dump_json()
+        # As a string inside JSON, these take another byte each.
+        room -= len(text.encode()) + text.count('"') + text.count("\\")
+        if room < 0 and count:
+            return items[:count]
+    return items
 
 
 def _item(record: Record) -> schema.LogRecord:

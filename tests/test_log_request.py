@@ -267,6 +267,20 @@ def test_a_page_is_twenty_and_at_most_a_hundred(harness: Harness) -> None:
     assert [len(page) for page in pages(harness, token, limit=100)] == [100, 1]
 
 
+@pytest.mark.parametrize("text", ["x" * 900_000, '"' * 300_000, "語" * 300_000], ids=["ascii", "quotes", "cjk"])
+def test_long_records_make_short_pages(harness: Harness, text: str) -> None:
+    """A page fits into an answer of AWS Lambda, 6 MB with its body as a JSON string; none is skipped or repeated."""
+    credentials = harness.register()
+    owner, moment = Owner(credentials.client_id, credentials.client_id), utc_now()
+    kept = {keep(harness, owner, timestamp=moment, prompt=text).id for _ in range(12)}
+    found = pages(harness, harness.token(credentials), limit=100)
+    assert [item["id"] for page in found for item in page] == sorted(kept, reverse=True)
+    for page in found:
+        body = json.dumps({"items": page, "next_cursor": "c" * 80}, ensure_ascii=False)
+        assert len(json.dumps(body, ensure_ascii=False).encode()) < 6_000_000
+    assert 1 < len(found) < 12
+
+
 def test_filters_narrow(harness: Harness) -> None:
     """Each filter alone and all together; `from` is inclusive and `to` exclusive."""
     credentials = harness.register()
