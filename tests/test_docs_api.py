@@ -126,6 +126,11 @@ def test_an_example_gets_the_answer_below_it(example: Example, printed: dict[int
     assert answered(example, printed[example.line]) == documented(example)
 
 
+def test_every_example_is_run() -> None:
+    """None of this page is marked as one for elsewhere."""
+    assert not [example.line for example in EXAMPLES if example.elsewhere]
+
+
 PAGE = """
 Text.
 
