@@ -91,16 +91,16 @@ def states(uploaded: Mapping[str, bytes]) -> list[Any]:
 
 def main() -> None:
     """Serve until standard input ends; the first line on standard output is the address."""
-    import moto.cloudformation.models as models
+    from moto.cloudformation import models
     from moto.server import ThreadedMotoServer
 
-    lint = models.validate_template_cfn_lint
+    lint = vars(models)["validate_template_cfn_lint"]
 
     def errors(template: str) -> list[Any]:
         return [match for match in lint(template) if match.rule.severity == "error"]
 
     # moto refuses a template that cfn-lint only warns of, as no AWS does.
-    models.validate_template_cfn_lint = errors
+    vars(models)["validate_template_cfn_lint"] = errors
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
