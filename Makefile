@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # What is installed has to have one of the hashes in `locks`.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
-.PHONY: demo run eval package deploy test coverage check soak lock
+.PHONY: demo run eval package deploy test coverage check soak lock audit
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -44,6 +44,9 @@ check: .venv/dev  ## Formatter, linter, types, import rule
 soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENCY, SEED, DATABASE: mongodb, postgresql, sqlite)
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
 		$(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(DATABASE),--database "$(DATABASE)")
+
+audit: .venv/dev node_modules/.package-lock.json  ## Known vulnerabilities of what is locked; 2 where nobody could be asked
+	@$(BIN)/python -m scripts.audit
 
 # One set of versions for all that runs together: what is tested is what ships. The emulator is a program, and brings
 # nothing along.
