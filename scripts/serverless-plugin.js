@@ -34,9 +34,9 @@ class Klamala {
   finish() {
     const { classes, config, service } = this.serverless;
     const artifact = service.package.artifact ?? this.options.functionObj.package.artifact;
-    const finisher = ["-m", "scripts.artifact", artifact, service.custom.python];
-    const { status } = spawnSync("python3", finisher, { cwd: config.servicePath, stdio: "inherit" });
-    if (status !== 0) {
+    const run = (...words) => spawnSync("python3", ["-m", ...words], { cwd: config.servicePath, stdio: "inherit" }).status;
+    const installed = join(config.servicePath, ".serverless", "installed.json");
+    if (run("scripts.artifact", artifact, service.custom.python) || run("scripts.sbom", artifact, installed)) {
       throw new classes.Error("The artifact could not be finished.");
     }
   }

@@ -202,10 +202,10 @@ def test_what_a_user_chooses_arrives(arm: Build) -> None:
     assert shown["provider"]["logRetentionInDays"] == 365
     assert shown["functions"]["api"]["memorySize"] == 2048
     assert shown["functions"]["worker"]["events"][0]["sqs"]["maximumConcurrency"] == 50
-    assert shown["custom"]["pythonRequirements"]["fileName"] == "requirements-sql.txt"
-    packages = (arm.checkout / "requirements-sql.txt").read_text("utf-8")
-    assert re.search(r"^-r requirements\.txt$", packages, re.MULTILINE)
-    assert re.search(r"^psycopg", packages, re.MULTILINE)
+    assert shown["custom"]["pythonRequirements"]["fileName"] == "locks/requirements-sql.txt"
+    packages = (arm.checkout / "locks" / "requirements-sql.txt").read_text("utf-8")
+    assert re.search(r"^flask==", packages, re.MULTILINE)
+    assert re.search(r"^psycopg==", packages, re.MULTILINE)
 
 
 def test_an_unknown_setting_of_the_framework_is_an_error(arm: Build) -> None:

@@ -1,7 +1,7 @@
 """An empty AWS account, as moto plays it, in a process of its own: `python -m tests.e2e.account`.
 
-moto knows CloudFormation, S3, Lambda, SQS, IAM, Secrets Manager and more. Of an HTTP API in a stack it makes nothing, and
-it forgets a function's architecture.
+moto knows CloudFormation, S3, Lambda, SQS, IAM, Secrets Manager and more. Of an HTTP API in a stack it makes nothing,
+and it forgets a function's architecture.
 """
 
 from __future__ import annotations
