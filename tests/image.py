@@ -233,7 +233,7 @@ class Container:
         self.log = log
 
     def __enter__(self) -> Self:
-        namespace = (_program("unshare"), "--pid", "--fork", "--kill-child")
+        namespace = (_program("unshare"), "--pid", "--fork")
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._image.entered(self._image.last.command, namespace),
@@ -245,8 +245,9 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The end of a namespace's first process is the end of all in it, and of who waits for it.
         if self._process.poll() is None:
-            self._process.kill()
+            os.kill(int(self.first_process().name), signal.SIGKILL)
             self._process.wait(BOUND)
 
     def healthy(self) -> bool:
@@ -293,5 +294,7 @@ def not_here() -> str | None:
         return NO_RUNTIME
     if missing := [name for name in _TOOLS if not shutil.which(name)]:
         return f"no {missing[0]} here"
+    if subprocess.run([RUNTIME, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+        return f"{RUNTIME} has no pip, which a base image has"
     done = subprocess.run([*_NAMESPACE, _PROBE], capture_output=True, text=True, check=False)
     return f"no overlay of the disk can be mounted here: {done.stderr.strip()}" if done.returncode else None

@@ -93,6 +93,16 @@ def test_a_clean_stop(container: Container) -> None:
     assert "Traceback" not in container.log.read_text("utf-8")
 
 
+def test_a_kill_ends_the_whole_container(image: Image, tmp_path: Path, port: int) -> None:
+    """Without its first process none of its workers goes on."""
+    with Container(image, tmp_path / "log", {"PORT": str(port)}) as running:
+        running.wait_until_healthy()
+        first = running.first_process()
+        children = (first / "task" / first.name / "children").read_text("ascii").split()
+    assert len(children) == 2
+    assert not [name for name in (first.name, *children) if Path("/proc", name).exists()]
+
+
 def test_what_was_stored_outlives_the_container(image: Image, tmp_path: Path) -> None:
     """A second container on the same volume knows the clients and the secret of the first."""
     made = image.run(["flask", "clients", "create", "kept", "--scope", "refine", "--json"])
