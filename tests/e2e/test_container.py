@@ -11,7 +11,8 @@ import requests
 
 from app import VERSION
 from scripts.demo import DRAFT
-from tests.image import Container, Image, not_here
+from tests.containers import Container
+from tests.image import Image, not_here
 from tests.stores import free_port
 
 
