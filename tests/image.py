@@ -13,10 +13,9 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -55,10 +54,6 @@ mount -t tmpfs -o mode=1777 tmp "$1/tmp"
 mount --rbind /dev "$1/dev"
 mount --rbind /proc "$1/proc"
 mount -o remount,bind,ro "$1"
-"""
-_PROBE = """
-d=$(mktemp -d) && mount -t tmpfs probe "$d" && mkdir "$d/upper" "$d/work" "$d/root" \\
-  && mount -t overlay probe -o "lowerdir=/,upperdir=$d/upper,workdir=$d/work" "$d/root"
 """
 _ENTER = ("--reuid", "{user}", "--regid", "{group}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 
@@ -143,13 +138,13 @@ class Image:
         user, group = stage.user.split(":")
         entering = [word.format(user=user, group=group) for word in _ENTER]
         inside = ["setpriv", *entering, "--no-new-privs", *_in_folder(stage.folder), *command]
-        return [*self._enter(), *before, _program("chroot"), str(stage.root), *inside]
+        return [*self._enter(), *before, program("chroot"), str(stage.root), *inside]
 
     def _enter(self) -> list[str]:
-        return [_program("nsenter"), f"--mount=/proc/{self._holder.pid}/ns/mnt"]
+        return [program("nsenter"), f"--mount=/proc/{self._holder.pid}/ns/mnt"]
 
     def _script(self, script: str, *arguments: str) -> None:
-        command = [*self._enter(), _program("sh"), "-c", script, "sh", *arguments]
+        command = [*self._enter(), program("sh"), "-c", script, "sh", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
         assert done.returncode == 0, done.stderr
 
@@ -201,7 +196,7 @@ class Image:
         given = {
             name: each for name, each in os.environ.items() if name.startswith(("PIP_", "SSL_")) or "_proxy" in name
         }
-        command = [*self._enter(), _program("chroot"), str(stage.root), *_in_folder(stage.folder), "sh", "-c"]
+        command = [*self._enter(), program("chroot"), str(stage.root), *_in_folder(stage.folder), "sh", "-c"]
         done = subprocess.run(
             [*command, instruction.value[0]],
             env=given | stage.environ,
@@ -224,63 +219,12 @@ class Image:
         self._script(_SEALED, str(self.last.root), str(self._folder / "volume"), volume)
 
 
-class Container:
-    """`docker run --read-only --tmpfs /tmp` of an image with variables. Use it as a context manager."""
-
-    def __init__(self, image: Image, log: Path, environ: Mapping[str, str]) -> None:
-        self._image = image
-        self._environ = {**image.last.environ, **environ}
-        self.log = log
-
-    def __enter__(self) -> Self:
-        namespace = (_program("unshare"), "--pid", "--fork", "--kill-child")
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._image.entered(self._image.last.command, namespace),
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(BOUND)
-
-    def healthy(self) -> bool:
-        """Whether the image's own check succeeds."""
-        environ = {name: self._environ[name] for name in self._environ if name in ("PORT", "HOST")}
-        return self._image.run(self._image.last.check, **environ).returncode == 0
-
-    def wait_until_healthy(self) -> None:
-        ends = time.monotonic() + BOUND
-        while not self.healthy():
-            assert self._process.poll() is None, self.log.read_text("utf-8")
-            assert time.monotonic() < ends, self.log.read_text("utf-8")
-            time.sleep(0.1)
-
-    def first_process(self) -> Path:
-        """Where this machine shows the process that is the container's first."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text("ascii")
-        return Path("/proc") / children.split()[0]
-
-    def wait(self) -> int:
-        """The exit status, once the first process has ended by itself."""
-        return self._process.wait(BOUND)
-
-    def stop(self) -> int:
-        """Send the image's stop signal to the first process, and wait for its exit status."""
-        os.kill(int(self.first_process().name), signal.Signals[self._image.last.stop_signal])
-        return self._process.wait(BOUND)
-
-
 def _in_folder(folder: str) -> list[str]:
     return ["sh", "-c", 'cd "$0" && exec "$@"', folder]
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program of this machine is."""
     found = shutil.which(name)
     assert found, name
     return found
@@ -293,5 +237,8 @@ def not_here() -> str | None:
         return NO_RUNTIME
     if missing := [name for name in _TOOLS if not shutil.which(name)]:
         return f"no {missing[0]} here"
-    done = subprocess.run([*_NAMESPACE, _PROBE], capture_output=True, text=True, check=False)
+    if subprocess.run([RUNTIME, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+        return f"{RUNTIME} has no pip, which a base image has"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([*_NAMESPACE, _STAGE, "sh", folder, RUNTIME], capture_output=True, text=True, check=False)
     return f"no overlay of the disk can be mounted here: {done.stderr.strip()}" if done.returncode else None

@@ -9,12 +9,14 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from app import VERSION
-from settings import Settings
+from settings import Settings, load_settings
+from storage import open_storage
 from tests.artifacts import PYTHON, ROOT
 from tests.image import context, instructions
 
@@ -142,6 +144,16 @@ def test_every_setting_reaches_the_service(name: str) -> None:
     (volume,) = OURS[name]["volumes"]
     assert volume.endswith(f":{values('VOLUME')[0][0]}")
     assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_service_takes_the_address_of_its_database(name: str) -> None:
+    """The address is one that a store opens, and names the service beside it."""
+    raw = OURS[name]["environment"]["DATABASE_URL"]
+    url = re.sub(r"\$\{\w+:[^}]*\}", "0123abcd", raw)
+    assert urlsplit(url).hostname in OURS[name]["depends_on"]
+    settings = load_settings({"DATABASE_URL": url, "JWT_SECRETS": f"k1:{'s' * 32}"})
+    open_storage(settings.database_url).close()
 
 
 def test_no_password_stands_in_the_compose_file() -> None:

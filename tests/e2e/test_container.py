@@ -11,7 +11,8 @@ import requests
 
 from app import VERSION
 from scripts.demo import DRAFT
-from tests.image import Container, Image, not_here
+from tests.containers import Container
+from tests.image import Image, not_here
 from tests.stores import free_port
 
 
@@ -91,6 +92,16 @@ def test_a_clean_stop(container: Container) -> None:
     assert container.stop() == 0
     assert not container.healthy()
     assert "Traceback" not in container.log.read_text("utf-8")
+
+
+def test_a_kill_ends_the_whole_container(image: Image, tmp_path: Path, port: int) -> None:
+    """Without its first process none of its workers goes on."""
+    with Container(image, tmp_path / "log", {"PORT": str(port)}) as running:
+        running.wait_until_healthy()
+        first = running.first_process()
+        children = (first / "task" / first.name / "children").read_text("ascii").split()
+    assert len(children) == 2
+    assert not [name for name in (first.name, *children) if Path("/proc", name).exists()]
 
 
 def test_what_was_stored_outlives_the_container(image: Image, tmp_path: Path) -> None:
