@@ -53,7 +53,9 @@ def create_app(
         jobs = _open_jobs(settings)
     except SettingsError as error:
         raise SystemExit(f"klamala: {error}") from error
-    if not settings.on_lambda:
+    if settings.on_lambda:
+        logs.configure(settings.function_name)
+    else:
         _prepare(storage)
     app = Flask(__name__, static_folder=None)
     # A path with two slashes is not found; werkzeug would answer with a redirect.

@@ -157,7 +157,13 @@ class Settings:
     secrets_id: str | None = _setting(_secret_id)
     web_concurrency: int = _setting(_integer(1, 1024), "2")
     web_threads: int = _setting(_integer(1, 1024), "32")
-    on_lambda: bool = False
+    # On AWS Lambda alone.
+    function_name: str | None = None
+
+    @property
+    def on_lambda(self) -> bool:
+        """Nothing falls back silently there, and a process stands still between calls."""
+        return self.function_name is not None
 
     @property
     def offline(self) -> bool:
@@ -174,9 +180,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = _with_secret(_environment() if environ is None else environ)
     values = {item.name: _parse(item, source) for item in fields(Settings) if item.metadata}
-    values["on_lambda"] = bool(source.get("AWS_LAMBDA_FUNCTION_NAME"))
+    values["function_name"] = source.get("AWS_LAMBDA_FUNCTION_NAME") or None
     values["openai_models"] = _offered_models(values["openai_model"], values["openai_models"])
-    return Settings(**(_refuse_fallbacks(values) if values["on_lambda"] else _fill_fallbacks(values)))
+    return Settings(**(_refuse_fallbacks(values) if values["function_name"] else _fill_fallbacks(values)))
 
 
 def _environment() -> Mapping[str, str]:

@@ -5,6 +5,7 @@ The rules that keep a record honest stand here once; a store adds atomic, condit
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ _CLAIM_ROUNDS = 8
 BATCH = 200
 # A round is lost to another worker, who was faster with a job: so many are never at it at the same moment.
 _LEASE_ROUNDS = 100
+
+_log = logging.getLogger("klamala.storage")
 
 
 class StorageError(Exception):
@@ -81,9 +84,10 @@ class Storage(ABC):
             holder, now = self._holder_of_key(record), self._clock()
             if holder is not None and holder.holds_its_key(now):
                 return holder
-            if holder is not None:
-                free = self._abandon if holder.is_overdue(now) else self._expire_key
-                free(holder.id, now)
+            if holder is not None and holder.is_overdue(now):
+                _report(self._abandon(holder.id, now))
+            elif holder is not None:
+                self._expire_key(holder.id, now)
         raise StorageUnavailable("the idempotency key changed hands too often")
 
     def holder(self, record: Record) -> Record | None:
@@ -98,7 +102,7 @@ class Storage(ABC):
         """
         record = self._find(record_id, owner)
         if record is not None and record.is_overdue(self._clock()):
-            self._abandon(record_id, self._clock())
+            _report(self._abandon(record_id, self._clock()))
             record = self._find(record_id, owner)
         return record
 
@@ -108,10 +112,10 @@ class Storage(ABC):
         Pending ones past their deadline are closed as `abandoned` first.
         """
         if selection.status is Status.ABANDONED:
-            self.abandon_overdue()
+            _report(self.abandon_overdue())
         records = self._page(selection, limit, after)
         if any(record.is_overdue(self._clock()) for record in records):
-            self.abandon_overdue()
+            _report(self.abandon_overdue())
             records = self._page(selection, limit, after)
         return records
 
@@ -132,7 +136,7 @@ class Storage(ABC):
 
     @abstractmethod
     def abandon_overdue(self) -> int:
-        """Close every pending record past its deadline as `abandoned`. Returns how many there were."""
+        """Close every pending record past its deadline as `abandoned`, its key freed. Returns how many there were."""
 
     @abstractmethod
     def delete_expired(self) -> int:
@@ -197,8 +201,8 @@ class Storage(ABC):
         """Take the idempotency key from a record, if it is 24 hours old at `now`."""
 
     @abstractmethod
-    def _abandon(self, record_id: str, now: datetime) -> None:
-        """Close a record as `abandoned`, its key freed, if it is still pending and past its deadline at `now`."""
+    def _abandon(self, record_id: str, now: datetime) -> int:
+        """As `abandon_overdue`, for one record, if it is past its deadline at `now`."""
 
     @abstractmethod
     def _find(self, record_id: str, owner: Owner | Selection) -> Record | None: ...
@@ -223,6 +227,12 @@ class Storage(ABC):
     @abstractmethod
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
         """Disable or enable a client. False when there is no such client."""
+
+
+def _report(abandoned: int) -> None:
+    """Say in the log what was closed because somebody met it. Of a sweep its caller says it."""
+    if abandoned:
+        _log.warning("abandoned", extra={"fields": {"abandoned": abandoned}})
 
 
 def open_storage(url: str, *, create: bool = True, clock: Callable[[], datetime] = utc_now) -> Storage:

@@ -94,13 +94,15 @@ def carried_out(ledger: Ledger, pending: Record, arrival: Arrival, work: Callabl
     Raises: what `work` raises; `StorageError` when neither the audit log nor the outbox takes the completion.
     """
     began_ms = arrival.elapsed_ms()
+    arrival.notes.update(engine=pending.engine, model=pending.model)
     try:
         completion = work()
     except EngineError as error:
         # Only a first attempt fails a call: what becomes of a corrective one is part of the outcome.
-        arrival.notes.update(upstream_ms=arrival.elapsed_ms() - began_ms, attempts=1)
+        arrival.notes.update(upstream_ms=arrival.elapsed_ms() - began_ms, attempts=1, failed=1)
         ledger.finish(pending, failed(pending, error, arrival), arrival.deadline)
         raise
+    arrival.notes.update(failed=0)
     ledger.finish(pending, completion, arrival.deadline)
     return completion.applied_to(pending)
 
@@ -130,7 +132,7 @@ def failed(pending: Record, error: EngineError | StorageError, arrival: Arrival)
     engine_error = error if isinstance(error, EngineError) else None
     usage = usage_as_dict(engine_error.usage) if engine_error and engine_error.usage else None
     detail = engine_error.audit_detail() if engine_error else {}
-    arrival.notes.update(engine=pending.engine, **detail, **(usage or {}))
+    arrival.notes.update(**detail, **(usage or {}))
     return Completion(
         status=Status.FAILED,
         detail={**pending.detail, **detail},

@@ -56,7 +56,7 @@ class Generations:
             deadline=self._ledger.model_deadline(arrival.deadline),
         )
         usage = usage_as_dict(generation.usage)
-        arrival.notes.update(engine=pending.engine, attempts=1, upstream_ms=generation.upstream_ms, **usage)
+        arrival.notes.update(attempts=1, upstream_ms=generation.upstream_ms, **usage)
         return Completion(
             status=Status.SUCCEEDED,
             response=generation.text,

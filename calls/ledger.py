@@ -65,9 +65,9 @@ class Ledger:
             with within(deadline.remaining(), at_least=self._reserve / 2):
                 self._outbox.put(pending.id, completion)
         except OutboxError as error:
-            _log.error("completion lost", extra={"fields": _what(pending, error)})
+            _log.error("completion lost", extra={"fields": {**_what(pending, error), "completions_lost": 1}})
             raise reason from error
-        _log.warning("completion put into the outbox", extra={"fields": _what(pending, reason)})
+        _log.warning("completion put into the outbox", extra={"fields": {**_what(pending, reason), "outbox_puts": 1}})
         if self._courier is not None:
             self._courier.wake()
 

@@ -112,10 +112,9 @@ class Refinements:
         )
         usage = usage_as_dict(refinement.usage)
         arrival.notes.update(
-            engine=pending.engine,
             attempts=refinement.attempts,
             upstream_ms=refinement.upstream_ms,
-            refined=refinement.refined,
+            unrefined=int(not refinement.refined),
             **usage,
         )
         return Completion(

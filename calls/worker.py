@@ -57,7 +57,10 @@ class Worker:
         lost = self._storage.lost_jobs()
         for record_id in lost:
             self._jobs.put(record_id)
-        return {"abandoned": swept.abandoned, "expired": swept.expired, "put_again": len(lost)}
+        done = {"abandoned": swept.abandoned, "expired": swept.expired, "put_again": len(lost)}
+        # Of a sweep that found nothing too: its silence is what an alarm waits for.
+        _log.info("swept", extra={"fields": done})
+        return done
 
     def _handler_of(self, queue: str) -> Callable[[Sequence[Message], Callable[[], float]], list[str]]:
         handlers = {self._jobs.name: self._do_jobs, self._outbox.name: self._apply}

@@ -183,8 +183,8 @@ class MongoStorage(Storage):
         expiring = {"$and": [{"_id": record_id}, received_before(now - IDEMPOTENCY_WINDOW)]}
         self._set(expiring, {"idempotency_key": None})
 
-    def _abandon(self, record_id: str, now: datetime) -> None:
-        self._set({"_id": record_id, **overdue(now)}, abandonment(now))
+    def _abandon(self, record_id: str, now: datetime) -> int:
+        return int(self._set({"_id": record_id, **overdue(now)}, abandonment(now)))
 
     def _set(self, condition: Document, values: Document) -> bool:
         """Set fields of the record that meets the condition. False when there is none such."""

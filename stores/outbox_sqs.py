@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from records import Completion
@@ -20,6 +21,10 @@ MAX_BATCH = 10
 PUT_SECONDS = 0.6
 # A short poll asks some of the queue's servers only; a long one all of them.
 _POLL_SECONDS, _READ_SECONDS = 1, 5.0
+# Seconds until a message comes again that a worker could not apply, the first time and later; the queue's own timeout
+# is made for the longest job. Three deliveries, and SQS leaves a message out of its age, on which an alarm waits:
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+FIRST_PAUSE, LONGEST_PAUSE = 300, 600
 _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 
 _log = logging.getLogger("klamala.outbox")
@@ -67,11 +72,14 @@ class SqsOutbox(Outbox):
     def apply_records(self, storage: Storage, records: Iterable[Mapping[str, Any]]) -> list[str]:
         """Offer the `Records` of an SQS event to the store. Returns the ids of the messages that failed.
 
-        They are the `batchItemFailures` of the answer; SQS delivers them again
+        They are the `batchItemFailures` of the answer; SQS delivers them again, after a pause
         (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html).
         """
-        outcomes = self._settle({record["messageId"]: record["body"] for record in records}, storage)
-        return [message_id for message_id, settled in outcomes.items() if _is_left(settled)]
+        offered = {record["messageId"]: record for record in records}
+        outcomes = self._settle({message_id: record["body"] for message_id, record in offered.items()}, storage)
+        failed = [message_id for message_id, settled in outcomes.items() if _is_left(settled)]
+        self._put_off([offered[message_id] for message_id in failed])
+        return failed
 
     def held(self) -> Held:
         """How many messages the queue has, approximately; which of them are refused or of another database is open."""
@@ -110,11 +118,25 @@ class SqsOutbox(Outbox):
             # One that is not deleted comes back, and is obsolete then.
             self._ask("delete_message_batch", Entries=entries)
 
+    def _put_off(self, records: Iterable[Mapping[str, Any]]) -> None:
+        entries = [
+            {"Id": str(place), "ReceiptHandle": each["receiptHandle"], "VisibilityTimeout": _pause(each)}
+            for place, each in enumerate(records)
+        ]
+        if entries:
+            # One that is not put off comes again all the same, after the queue's own timeout.
+            with suppress(OutboxError):
+                self._ask("change_message_visibility_batch", Entries=entries)
+
     def _ask(self, operation: str, seconds: float = _READ_SECONDS, **parameters: Any) -> Any:
         try:
             return self._queue.ask(operation, seconds, **parameters)
         except QueueError as error:
             raise OutboxError("The outbox's queue cannot be used.") from error
+
+
+def _pause(record: Mapping[str, Any]) -> int:
+    return min(FIRST_PAUSE * int(record["attributes"]["ApproximateReceiveCount"]), LONGEST_PAUSE)
 
 
 def _is_left(settled: Settled) -> bool:

@@ -137,8 +137,8 @@ class SqlStorage(Storage):
         expiring = update(requests).where(_of.id == record_id, statements.key_has_expired(now))
         self._changes(expiring.values(idempotency_key=None))
 
-    def _abandon(self, record_id: str, now: datetime) -> None:
-        self._changes(statements.abandoning(now).where(_of.id == record_id))
+    def _abandon(self, record_id: str, now: datetime) -> int:
+        return self._changes(statements.abandoning(now).where(_of.id == record_id))
 
     def abandon_overdue(self) -> int:
         now = self._clock()

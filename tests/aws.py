@@ -39,9 +39,17 @@ def delivered(sqs: Any, queue: str) -> list[dict[str, Any]]:
     """The `Records` of an event that hands over what is in the queue."""
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     records: list[dict[str, Any]] = []
-    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+    asked = {"MaxNumberOfMessages": 10, "MessageSystemAttributeNames": ["ApproximateReceiveCount"]}
+    while messages := sqs.receive_message(QueueUrl=queue, **asked).get("Messages", []):
         records += [
-            {"messageId": each["MessageId"], "body": each["Body"], "eventSourceARN": arn, "eventSource": "aws:sqs"}
+            {
+                "messageId": each["MessageId"],
+                "receiptHandle": each["ReceiptHandle"],
+                "body": each["Body"],
+                "attributes": each["Attributes"],
+                "eventSourceARN": arn,
+                "eventSource": "aws:sqs",
+            }
             for each in messages
         ]
     return records

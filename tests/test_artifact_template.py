@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stores.outbox_sqs import LONGEST_PAUSE
 from tests.artifacts import Build, serverless
 
 QUEUES = {"JobsQueue": "JobsDeadLetters", "OutboxQueue": "OutboxDeadLetters"}
@@ -113,7 +114,7 @@ def test_the_outbox_outlasts_an_outage(resources: dict[str, Any]) -> None:
     """It keeps 14 days, at least five of them before the dead-letter queue, at most nine: as many are left to look."""
     outbox = resources["OutboxQueue"]["Properties"]
     assert outbox["MessageRetentionPeriod"] == FOURTEEN_DAYS
-    offered = outbox["VisibilityTimeout"] * outbox["RedrivePolicy"]["maxReceiveCount"]
+    offered = LONGEST_PAUSE * outbox["RedrivePolicy"]["maxReceiveCount"]
     assert 5 * 86_400 <= offered <= 9 * 86_400
 
 
@@ -171,6 +172,7 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
         ("secretsmanager:GetSecretValue", SECRET),
         *(("sqs:SendMessage", queue) for queue in QUEUES),
         *((action, queue) for action in taking for queue in QUEUES),
+        ("sqs:ChangeMessageVisibility", "OutboxQueue"),
         ("logs:CreateLogStream", "WorkerLogGroup"),
         ("logs:PutLogEvents", "WorkerLogGroup"),
     }
@@ -186,15 +188,23 @@ def test_no_statement_names_everything(resources: dict[str, Any]) -> None:
 
 
 def test_logs_end(resources: dict[str, Any]) -> None:
-    """Each function's log group is made here, and keeps 30 days at the stage dev."""
+    """The log groups of each function and of the API are made here, and keep 30 days at the stage dev."""
     groups = of_type(resources, "AWS::Logs::LogGroup")
     names = {group["LogGroupName"]: group["RetentionInDays"] for group in groups.values()}
-    assert names == {"/aws/lambda/klamala-dev-api": 30, "/aws/lambda/klamala-dev-worker": 30}
+    groups_of = ("/aws/lambda/klamala-dev-api", "/aws/lambda/klamala-dev-worker", "/aws/http-api/klamala-dev")
+    assert names == dict.fromkeys(groups_of, 30)
 
 
 def test_what_a_user_chooses_arrives(arm: Build) -> None:
     """Stage and parameters change the secret, the retention, the sizes, and what is installed."""
-    choice = [f"--param={each}" for each in ("database=postgresql", "apiMemory=2048", "jobsAtOnce=50")]
+    chosen = (
+        "database=postgresql",
+        "apiMemory=2048",
+        "jobsAtOnce=50",
+        "apiRateLimit=300",
+        "alarmEmail=ops@example.com",
+    )
+    choice = [f"--param={each}" for each in chosen]
     done = serverless(arm.checkout, "print", "--stage", "prod", "--format", "json", *choice)
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -203,6 +213,12 @@ def test_what_a_user_chooses_arrives(arm: Build) -> None:
     assert shown["functions"]["api"]["memorySize"] == 2048
     assert shown["functions"]["worker"]["events"][0]["sqs"]["maximumConcurrency"] == 50
     assert shown["custom"]["pythonRequirements"]["fileName"] == "locks/requirements-sql.txt"
+    assert shown["resources"]["Parameters"]["AlarmEmail"]["Default"] == "ops@example.com"
+    throttled = shown["resources"]["extensions"]["HttpApiStage"]["Properties"]["DefaultRouteSettings"]
+    assert {name: int(limit) for name, limit in throttled.items()} == {
+        "ThrottlingRateLimit": 300,
+        "ThrottlingBurstLimit": 400,
+    }
     packages = (arm.checkout / "locks" / "requirements-sql.txt").read_text("utf-8")
     assert re.search(r"^flask==", packages, re.MULTILINE)
     assert re.search(r"^psycopg==", packages, re.MULTILINE)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from auth import SCOPES
+from metrics import UNITS
 from records import Client, Record
 from settings import Settings
 from stores import tables
@@ -26,6 +27,14 @@ def rows(page: str, heading: str) -> Iterator[list[str]]:
     for line in section.splitlines():
         if line.startswith("| "):
             yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def sections(page: str, heading: str) -> list[str]:
+    """The headings one level below a heading, without what marks them as code."""
+    text = (ROOT / page).read_text("utf-8").partition(f"{heading}\n")[2]
+    level = heading.partition(" ")[0]
+    part = re.split(rf"^{level} ", text, flags=re.MULTILINE)[0]
+    return [line.strip("` ") for line in re.findall(rf"^{level}# (.+)$", part, re.MULTILINE)]
 
 
 def named(cell: str) -> list[str]:
@@ -70,6 +79,14 @@ def test_every_column_of_a_counter_is_documented() -> None:
 def test_every_scope_is_documented() -> None:
     """`docs/security.md` has a row for each scope."""
     assert tuple(name for row in rows("docs/security.md", "## Who asks") for name in named(row[0])) == SCOPES
+
+
+def test_every_metric_is_documented() -> None:
+    """`docs/operations.md` has a row for each metric, in the order of the code, and its unit."""
+    documented = {
+        named(row[0])[0]: named(row[1])[0] for row in rows("docs/operations.md", "## Metrics") if named(row[0])
+    }
+    assert list(documented.items()) == list(UNITS.items())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

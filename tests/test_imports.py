@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a part imports parts of lower rows, and of its own row only itself.
 LAYERS = (
-    {"rates", "secret_settings"},
+    {"rates", "secret_settings", "metrics"},
     {"settings", "counters", "logs", "refinery", "records", "terminal", "lambda_events"},
     {"storage", "schemas"},
     {"stores", "clients"},
@@ -29,6 +29,7 @@ LAYERS = (
 RANK = {part: rank for rank, row in enumerate(LAYERS) for part in row}
 WITHOUT_FLASK = {
     "rates",
+    "metrics",
     "counters",
     "refinery",
     "settings",

@@ -7,12 +7,14 @@ import random
 import string
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.sqs.models import sqs_backends
 
 from app import create_app
 from records import Record, Status, utc_now
@@ -84,7 +86,7 @@ def test_a_poison_message_fails_alone(sqs: Any, queue: str, outbox: SqsOutbox, s
     """A message that nobody can read is reported as failed, and those before and behind it are applied."""
     records = waiting(store, outbox, 2)
     first, last = delivered(sqs, queue)
-    event = [first, {"messageId": "poison", "body": body}, last]
+    event = [first, {**first, "messageId": "poison", "body": body}, last]
     assert outbox.apply_records(store, event) == ["poison"]
     assert statuses(store, records) == [Status.SUCCEEDED] * 2
 
@@ -105,6 +107,37 @@ def test_a_store_that_is_down_is_asked_once(sqs: Any, queue: str, outbox: SqsOut
     store.failure = DOWN
     assert outbox.apply_records(store, event) == [record["messageId"] for record in event]
     assert len(store.offered) == 1
+
+
+def seconds_hidden(message_id: str) -> float:
+    """How long moto's queue has been told to hide a message, counted from now on."""
+    queues = [
+        queue for backend in sqs_backends.values() for region in backend.values() for queue in region.queues.values()
+    ]
+    (hidden,) = [message for queue in queues for message in queue._messages if message.id == message_id]
+    left: float = hidden.visible_at / 1000 - time.time()
+    return left
+
+
+def test_what_failed_comes_again_before_long(sqs: Any, queue: str, outbox: SqsOutbox, store: Faulty) -> None:
+    """A message waits five minutes, from the second time on ten, however long the queue would hide it."""
+    waiting(store, outbox, 1)
+    (first,) = delivered(sqs, queue)
+    store.failure = DOWN
+    for count, pause in (("1", 300), ("2", 600), ("3", 600), ("999", 600)):
+        outbox.apply_records(store, [{**first, "attributes": {"ApproximateReceiveCount": count}}])
+        assert pause - BOUND < seconds_hidden(first["messageId"]) <= pause
+
+
+def test_a_worker_that_may_not_put_off_still_says_what_failed(
+    sqs: Any, queue: str, outbox: SqsOutbox, store: Faulty
+) -> None:
+    """The queue is gone meanwhile: the answer is the same."""
+    waiting(store, outbox, 1)
+    (message,) = delivered(sqs, queue)
+    store.failure = DOWN
+    sqs.delete_queue(QueueUrl=queue)
+    assert outbox.apply_records(store, [message]) == [message["messageId"]]
 
 
 def test_another_database_s_message_fails(sqs: Any, queue: str, outbox: SqsOutbox, store: Faulty) -> None:

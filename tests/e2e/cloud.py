@@ -21,6 +21,7 @@ from tests import upstream as fake
 from tests.artifacts import Build
 from tests.aws import CREDENTIALS
 from tests.e2e.faults.scene import port_of
+from tests.emf import metrics_in
 from tests.emulator import BOUND, Emulator
 from tests.events import Answer, Call, Event, answered, http_api
 from tests.proxy import FaultProxy
@@ -98,13 +99,14 @@ class Cloud:
     def function(self, name: str, **changes: str) -> Iterator[Emulator]:
         """An execution environment of a function of the template, with other variables on top.
 
-        What it printed is JSON, and holds no secret and no text.
+        What it printed is JSON, holds no secret and no text, and declares its metrics as CloudWatch wants it.
         """
         log = self.logs / f"{new_database()}.log"
         with Emulator(self.code, self._function(name)["Handler"], self._environ(name) | changes, log) as running:
             yield running
         for line in running.printed():
             assert json.loads(line)["logger"].startswith("klamala"), line
+            assert {function for function, _ in metrics_in(line)} <= {self._function(name)["FunctionName"]}
         assert not [secret for secret in self.secrets if secret in log.read_text("utf-8")]
 
     def _function(self, name: str) -> Mapping[str, Any]:

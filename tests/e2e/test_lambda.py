@@ -10,8 +10,9 @@ import pytest
 
 from records import Selection, Status, utc_now
 from tests import upstream as fake
-from tests.e2e.cloud import API, JOBS, OUTBOX, PROMPT, Caller, Cloud, better, through
+from tests.e2e.cloud import API, JOBS, OUTBOX, PROMPT, WORKER, Caller, Cloud, better, through
 from tests.e2e.test_outbox import until
+from tests.emf import metrics_of
 from tests.emulator import Emulator, InvocationFailed, namespaces
 from tests.events import REQUEST_ID, Answer, Call, http_api
 from tests.stores import pending
@@ -139,6 +140,18 @@ def test_what_a_call_prints(cloud: Cloud, caller: Caller) -> None:
         lines = [json.loads(line) for line in function.printed()]
     assert [line["status"] for line in lines] == statuses == [200, 404, 422]
     assert {line["request_id"] for line in lines} == {REQUEST_ID}
+
+
+def test_what_is_counted(cloud: Cloud, caller: Caller) -> None:
+    """A refinement and a sweep each print one line that CloudWatch makes metrics of; what fails before has none."""
+    with cloud.function(API) as api, cloud.function(WORKER) as worker:
+        own = Caller(through(api), caller.credentials, caller.token)
+        assert [own.refine().status, own.get("/nowhere").status] == [200, 404]
+        worker.invoke({"source": "aws.events", "detail-type": "Scheduled Event", "resources": [], "detail": {}})
+        (called,), (swept,) = metrics_of(api.printed()), metrics_of(worker.printed())
+    assert {name for _, name in called} == {"upstream_ms", "input_tokens", "output_tokens", "failed", "unrefined"}
+    assert called["klamala-dev-api", "failed"] == 0
+    assert swept.keys() == {("klamala-dev-worker", name) for name in ("abandoned", "expired", "put_again")}
 
 
 def test_nothing_is_written(cloud: Cloud, caller: Caller, api: Emulator) -> None:
