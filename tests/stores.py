@@ -214,6 +214,17 @@ def made_by(storage: Storage) -> list[str]:
     return [*collections, *(name for name in indexes if name != "_id_")]
 
 
+def forget_previous_keys(storage: Storage) -> None:
+    """Leave the clients as a version stored them that knew one key only."""
+    if isinstance(storage, SqlStorage):
+        with storage._database.engine.begin() as connection:
+            for column in ("previous_key_hash", "previous_key_expires_at"):
+                connection.exec_driver_sql(f"ALTER TABLE clients DROP COLUMN {column}")
+        return
+    assert isinstance(storage, MongoStorage)
+    storage._clients.update_many({}, {"$unset": {"previous_key": ""}})
+
+
 def free_port() -> int:
     """A port of loopback on which nothing listens."""
     with closing(socket.socket()) as probe:
