@@ -20,7 +20,7 @@ eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the 
 # What serverless.yml lets one choose, for those of them that are given.
 STAGE ?= dev
 CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTURE)) \
-	$(if $(DATABASE),--param database=$(DATABASE))
+	$(if $(DATABASE),--param database=$(DATABASE)) $(if $(SECRET_VERSION),--param secretVersion=$(SECRET_VERSION))
 
 package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)

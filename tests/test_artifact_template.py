@@ -82,6 +82,7 @@ def test_settings_come_as_environment_variables(resources: dict[str, Any]) -> No
     for function in of_type(resources, "AWS::Lambda::Function").values():
         assert function["Environment"]["Variables"] == {
             "SECRETS_ID": "klamala/dev",
+            "SECRETS_VERSION": "1",
             "JOBS_QUEUE_URL": {"Ref": "JobsQueue"},
             "OUTBOX_QUEUE_URL": {"Ref": "OutboxQueue"},
             "REQUEST_DEADLINE_SECONDS": "25",
@@ -194,11 +195,13 @@ def test_logs_end(resources: dict[str, Any]) -> None:
 
 def test_what_a_user_chooses_arrives(arm: Build) -> None:
     """Stage and parameters change the secret, the retention, the sizes, and what is installed."""
-    choice = [f"--param={each}" for each in ("database=postgresql", "apiMemory=2048", "jobsAtOnce=50")]
+    chosen = ("database=postgresql", "apiMemory=2048", "jobsAtOnce=50", "secretVersion=2")
+    choice = [f"--param={each}" for each in chosen]
     done = serverless(arm.checkout, "print", "--stage", "prod", "--format", "json", *choice)
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["provider"]["environment"]["SECRETS_ID"] == "klamala/prod"
+    assert shown["provider"]["environment"]["SECRETS_VERSION"] == "2"
     assert shown["provider"]["logRetentionInDays"] == 365
     assert shown["functions"]["api"]["memorySize"] == 2048
     assert shown["functions"]["worker"]["events"][0]["sqs"]["maximumConcurrency"] == 50
