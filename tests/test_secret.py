@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,10 @@ OTHERS = {"OPENAI_MODELS": "gpt-4.1, b", "JWT_ISSUER": 'Grüße 🦊 \\ " \t', "
 
 
 def run(folder: Path, action: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
-    """The filter in an empty folder, without a variable that it could read a setting from."""
+    """The filter in an empty folder, without a variable that it could read a setting from, and without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "scripts.secret", action],
+        [sys.executable, "-m", "scripts.secret", *action.split(" ")],
+        start_new_session=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         input=given,
@@ -95,6 +97,32 @@ def test_a_new_secret_is_asked_for_on_a_terminal(tmp_path: Path) -> None:
     path.unlink()
 
 
+def typed(path: Path, name: str, value: str, given: bytes) -> tuple[int, bytes]:
+    """How `set` ends with this secret before the pipe and a person at the terminal, and what that shows."""
+    options: dict[str, Any] = {"module": "scripts.secret", "stdin": subprocess.PIPE}
+    with path.open("wb") as result, Terminal({}, "set", name, **options, stdout=result) as terminal:
+        assert terminal.process.stdin is not None
+        with terminal.process.stdin as pipe:
+            pipe.write(given)
+        terminal.read_until(f"{name}: ".encode())
+        terminal.type(f"{value}\n".encode())
+        return terminal.end(), terminal.shown
+
+
+def test_a_setting_is_asked_for_and_replaced(tmp_path: Path) -> None:
+    """`set` puts what a person types, who does not see it, into the place of the value, and leaves the others."""
+    path = tmp_path / "result"
+    values = {"OPENAI_API_KEY": "sk-old", "JWT_SECRETS": OLD, **OTHERS}
+    end, shown = typed(path, "OPENAI_API_KEY", MODEL_KEY, json.dumps(values).encode())
+    assert (end, CANARY.encode() in shown) == (0, False)
+    result = json.loads(path.read_text("ascii"))
+    assert (list(result), result) == (list(values), {**values, "OPENAI_API_KEY": MODEL_KEY})
+    end, shown = typed(path, "DATABASE_URL", CANARY, json.dumps(values).encode())
+    assert (end, CANARY.encode() in shown, path.read_bytes()) == (1, False, b"")
+    assert b"klamala: DATABASE_URL: must begin with mongodb://" in shown
+    path.unlink()
+
+
 def test_the_three_steps(tmp_path: Path) -> None:
     """A new one is appended, then moved to the front, then stands alone; the others stay as they are, in order."""
     begun = {**OTHERS, "JWT_SECRETS": OLD, "OPENAI_API_KEY": MODEL_KEY}
@@ -149,6 +177,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "unknown key": ("add", {"JWT_SECRETS": OLD, "OPENAI_KEY": MODEL_KEY}, "standard input holds a secret with a key"),
     "own name": ("add", {"JWT_SECRETS": OLD, "SECRETS_ID": CANARY}, "standard input holds a secret with a key"),
     "no string": ("add", {"JWT_SECRETS": [OLD]}, "standard input holds a secret in which JWT_SECRETS is not a string"),
+    "no terminal": ("set OPENAI_API_KEY", {"JWT_SECRETS": OLD}, "OPENAI_API_KEY: there is no terminal to ask on"),
     "no object": ("add", [OLD], "standard input holds a secret that is not a JSON object"),
 }
 
@@ -183,7 +212,7 @@ def test_what_would_not_start_is_not_made(tmp_path: Path, given: bytes, message:
     assert refused(tmp_path, "new", given).startswith(message)
 
 
-@pytest.mark.parametrize("action", ["", "rotate", "add more"])
+@pytest.mark.parametrize("action", ["", "rotate", "add more", "set", "set JWT_SECRETS", "set SECRETS_ID", "set PATH"])
 def test_wrong_usage_ends_with_2(tmp_path: Path, action: str) -> None:
     """An action that there is not is wrong usage, and nothing is printed."""
     done = run(tmp_path, action, json.dumps({"JWT_SECRETS": OLD}).encode())
