@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.shell import Terminal
 from tests.stores import ROOT
 from tests.test_settings import CANARY
 
+PROGRAM = (sys.executable, "-m", "scripts.secret")
 DATABASE = f"mongodb+srv://user:{CANARY}@host/klamala"
 MODEL_KEY = f"sk-{CANARY}"
 OLD, NEW = (f"{CANARY}-{name}:secret+/=" + name * 32 for name in "ab")
@@ -27,7 +27,7 @@ OTHERS = {"OPENAI_MODELS": "gpt-4.1, b", "JWT_ISSUER": 'Grüße 🦊 \\ " \t', "
 def run(folder: Path, action: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
     """The filter in an empty folder, without a variable that it could read a setting from, and without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "scripts.secret", *action.split(" ")],
+        [*PROGRAM, *action.split(" ")],
         start_new_session=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -87,7 +87,7 @@ def test_a_new_secret_starts_on_lambda(tmp_path: Path) -> None:
 def test_a_new_secret_is_asked_for_on_a_terminal(tmp_path: Path) -> None:
     """A person sees what is wanted, and not what is typed."""
     path = tmp_path / "result"
-    with path.open("wb") as result, Terminal({}, "new", module="scripts.secret", stdout=result) as terminal:
+    with path.open("wb") as result, Terminal({}, "new", program=PROGRAM, stdout=result) as terminal:
         for name, value in {"DATABASE_URL": DATABASE, "OPENAI_API_KEY": MODEL_KEY}.items():
             terminal.read_until(f"{name}: ".encode())
             terminal.type(f"{value}\n".encode())
@@ -99,8 +99,10 @@ def test_a_new_secret_is_asked_for_on_a_terminal(tmp_path: Path) -> None:
 
 def typed(path: Path, name: str, value: str, given: bytes) -> tuple[int, bytes]:
     """How `set` ends with this secret before the pipe and a person at the terminal, and what that shows."""
-    options: dict[str, Any] = {"module": "scripts.secret", "stdin": subprocess.PIPE}
-    with path.open("wb") as result, Terminal({}, "set", name, **options, stdout=result) as terminal:
+    with (
+        path.open("wb") as result,
+        Terminal({}, "set", name, program=PROGRAM, stdin=subprocess.PIPE, stdout=result) as terminal,
+    ):
         assert terminal.process.stdin is not None
         with terminal.process.stdin as pipe:
             pipe.write(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -12,16 +13,17 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.service import Service
+from records import Selection
+from scripts.service import ROOT, Service
 from settings import load_settings
-from storage import open_storage
+from storage import StorageUnavailable, open_storage
 from tests import upstream as fake
 from tests.e2e.cloud import API, Cloud, Send, over_http, through
 from tests.e2e.fleet import Callers, Fleet, Round, changed, claims, kid, token_from, used
 from tests.e2e.test_service import SECRET, environment, flask
 from tests.emulator import Emulator
 from tests.events import Answer, Call
-from tests.stores import end_previous_keys, new_database
+from tests.stores import NO_POSTGRESQL, POSTGRESQL_BINARIES, PgServer, end_previous_keys, new_database
 from tests.upstream import Reply, Upstream
 
 TTL_SECONDS = 3600
@@ -230,3 +232,37 @@ def test_a_clients_key_that_leaked_stops_at_once(environ: dict[str, str], tmp_pa
         new = flask(environ, "clients", "rotate", old["client_id"])
         assert [token_from(door, old["api_key"]).status for door in fleet.doors] == [401, 401]
         assert [token_from(door, new["api_key"]).status for door in fleet.doors] == [200, 200]
+
+
+def documented_statements() -> list[str]:
+    """What docs/rotation.md has a database do, for the first and for the second user."""
+    page = (ROOT / "docs" / "rotation.md").read_text("utf-8")
+    return re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(not POSTGRESQL_BINARIES, reason=NO_POSTGRESQL)
+def test_the_databases_password_is_replaced(unsigned: dict[str, str], tmp_path: Path, upstream: Upstream) -> None:
+    """Services with the first and with the second user work side by side on the first one's tables, then one alone."""
+    before, after = documented_statements()
+    with PgServer() as server, ExitStack() as stack:
+        server.run("CREATE ROLE klamala LOGIN PASSWORD 'old'", "CREATE DATABASE klamala OWNER klamala")
+        addresses = [server.url("klamala", user="klamala", password="old")]
+        served = {**unsigned, "JWT_SECRETS": f"k1:{SECRET}", "OPENAI_BASE_URL": upstream.url}
+        api_key = key_of({**served, "DATABASE_URL": addresses[0]})["api_key"]
+        server.run(*before.split("\n"), database="klamala")
+        addresses.append(server.url("klamala", user="klamala_b", password="new"))
+        services = [
+            stack.enter_context(Service({**served, "DATABASE_URL": url}, tmp_path / f"{new_database()}.log"))
+            for url in addresses
+        ]
+        doors = [over_http(service.url) for service in services]
+        assert [refine(door, api_key).status for door in doors * 2] == [200] * 4
+        services[0].stop()
+        server.run(after, database="klamala")
+        assert refine(doors[1], api_key).status == 200
+        with closing(open_storage(addresses[0])) as refused, pytest.raises(StorageUnavailable):
+            refused.ping()
+        with closing(open_storage(addresses[1])) as storage:
+            storage.initialize()
+            assert len(list(storage.every(Selection()))) == 5
+            assert len(server.run("SELECT 1 FROM pg_tables WHERE tableowner = 'klamala'", database="klamala")) == 3
