@@ -99,8 +99,12 @@ class Fleet:
             assert self._changed.wait_for(lambda: not self._calls.get(old.url), timeout=60)
         old.stop()
 
-    def send(self, index: int, call: Call) -> Answer:
-        """A call to whatever service is there."""
+    @property
+    def balanced(self) -> list[Send]:
+        """The way to whatever service is in each place."""
+        return [partial(self._send, index) for index in range(2)]
+
+    def _send(self, index: int, call: Call) -> Answer:
         with self._changed:
             url = self._services[index].url
             self._calls[url] = self._calls.get(url, 0) + 1
@@ -116,10 +120,10 @@ class Fleet:
 
 
 class Callers:
-    """Programs that use the fleet all the time, each with the tokens that it got last, wherever it got them."""
+    """Programs that use all doors all the time, each with the tokens that it got last, wherever it got them."""
 
-    def __init__(self, fleet: Fleet, api_key: str) -> None:
-        self._balanced = [partial(fleet.send, index) for index in range(2)]
+    def __init__(self, doors: Sequence[Send], api_key: str) -> None:
+        self._doors = doors
         self._api_key = api_key
         self._ended = Event()
         self._rounds = [0] * CALLERS
@@ -149,6 +153,6 @@ class Callers:
     def _go_on(self, caller: int) -> None:
         client = Round(self._api_key)
         while not self._ended.is_set():
-            self._refused += client.go(self._balanced)
+            self._refused += client.go(self._doors)
             client.tokens = client.tokens[-KEPT:]
             self._rounds[caller] += 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ from scripts.service import ROOT, Service
 from settings import load_settings
 from storage import StorageUnavailable, open_storage
 from tests import upstream as fake
+from tests.aws import CREDENTIALS
 from tests.e2e.cloud import API, Cloud, Send, over_http, through
 from tests.e2e.fleet import Callers, Fleet, Round, changed, claims, kid, token_from, used
+from tests.e2e.test_one_key import workers
+from tests.e2e.test_outbox import until
 from tests.e2e.test_service import SECRET, environment, flask
 from tests.emulator import Emulator
 from tests.events import Answer, Call
@@ -27,12 +33,17 @@ from tests.stores import NO_POSTGRESQL, POSTGRESQL_BINARIES, PgServer, end_previ
 from tests.upstream import Reply, Upstream
 
 TTL_SECONDS = 3600
+AWS = {**CREDENTIALS, "AWS_CONFIG_FILE": os.devnull}
 
 
 @pytest.fixture
 def unsigned(tmp_path: Path) -> dict[str, str]:
     """A service on a SQLite file, whose signing secrets come from elsewhere."""
     return environment(tmp_path, RATE_LIMIT="", TOKEN_TTL_SECONDS=str(TTL_SECONDS), WEB_CONCURRENCY="2")
+
+
+def all_replaced(service: Service, workers_before: set[int]) -> bool:
+    return not workers_before & set(workers(service))
 
 
 def key_of(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def test_a_signing_secret_is_replaced_while_callers_go_on(unsigned: dict[str, st
     client = Round(key_of({**unsigned, **secret})["api_key"])
     fleet = Fleet(unsigned, tmp_path)
     with fleet.running(secret):
-        callers = Callers(fleet, client.api_key)
+        callers = Callers(fleet.balanced, client.api_key)
         with callers.going_on():
             for action in ("add", "sign"):
                 assert client.go(fleet.doors) == []
@@ -63,7 +74,7 @@ def test_a_signing_secret_is_replaced_while_callers_go_on(unsigned: dict[str, st
 
         expired = [token for token in client.tokens if kid(token) == "old"]
         client.tokens = [token for token in client.tokens if kid(token) != "old"]
-        callers = Callers(fleet, client.api_key)
+        callers = Callers(fleet.balanced, client.api_key)
         with callers.going_on():
             secret = changed("drop", secret)
             for index in range(2):
@@ -86,6 +97,33 @@ def test_a_secret_that_signs_before_all_know_it_refuses(unsigned: dict[str, str]
         assert client.go(fleet.doors) == [401]
         assert used(fleet.doors[0], client.tokens[-2]).status == 200
         assert used(fleet.doors[1], client.tokens[-2]).status == 401
+
+
+def test_a_running_service_takes_up_what_has_changed(unsigned: dict[str, str], tmp_path: Path, moto: str) -> None:
+    """Told to reload, gunicorn replaces its workers, which read the secret anew: no call is refused or cut off."""
+    manager = boto3.Session("test", "test", region_name=AWS["AWS_DEFAULT_REGION"]).client(
+        "secretsmanager", endpoint_url=moto
+    )
+    name, secret = new_database(), {"JWT_SECRETS": f"old:{SECRET}"}
+    manager.create_secret(Name=name, SecretString=json.dumps(secret))
+    environ = {**unsigned, **AWS, "AWS_ENDPOINT_URL": moto, "JWT_SECRETS": "", "SECRETS_ID": name}
+    client = Round(key_of(environ)["api_key"])
+    with Service(environ, tmp_path / "service.log") as service:
+        doors = [over_http(service.url)]
+        callers = Callers(doors, client.api_key)
+        with callers.going_on():
+            for action in ("add", "sign"):
+                assert client.go(doors) == []
+                secret = changed(action, secret)
+                manager.put_secret_value(SecretId=name, SecretString=json.dumps(secret))
+                replaced = set(workers(service))
+                service.process.send_signal(signal.SIGHUP)
+                until(partial(all_replaced, service, replaced))
+                callers.go_round()
+        assert client.go(doors) == []
+    assert {kid(token) for token in client.tokens} == {
+        pair.partition(":")[0] for pair in secret["JWT_SECRETS"].split(",")
+    }
 
 
 @dataclass
