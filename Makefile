@@ -25,7 +25,7 @@ CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTU
 package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)
 
-deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
+deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS (SECRET_VERSION: read the secret again)
 	@npx serverless deploy $(CHOICE)
 
 test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test

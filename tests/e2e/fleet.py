@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -127,32 +127,35 @@ class Callers:
         self._api_key = api_key
         self._ended = Event()
         self._rounds = [0] * CALLERS
-        self._refused: list[int] = []
+        self._running: list[Future[list[int]]] = []
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """Inside they go on; none of them was ever refused."""
         with ThreadPoolExecutor(CALLERS) as pool:
-            callers = [pool.submit(self._go_on, caller) for caller in range(CALLERS)]
+            self._running = [pool.submit(self._go_on, caller) for caller in range(CALLERS)]
             try:
                 yield
                 self.go_round()
             finally:
                 self._ended.set()
-        for caller in callers:
-            caller.result()
+        assert [caller.result() for caller in self._running] == [[]] * CALLERS
 
     def go_round(self) -> None:
         """Wait until each of them has begun and ended a round, and was not refused."""
         before = list(self._rounds)
-        until(
-            lambda: bool(self._refused) or all(now > then + 1 for now, then in zip(self._rounds, before, strict=True))
-        )
-        assert self._refused == []
 
-    def _go_on(self, caller: int) -> None:
-        client = Round(self._api_key)
-        while not self._ended.is_set():
-            self._refused += client.go(self._doors)
+        def gone_round() -> bool:
+            return all(now > then + 1 for now, then in zip(self._rounds, before, strict=True))
+
+        until(lambda: gone_round() or any(caller.done() for caller in self._running))
+        assert [caller.result() for caller in self._running if caller.done()] == []
+
+    def _go_on(self, caller: int) -> list[int]:
+        """What it was refused, which ends it."""
+        client, refused = Round(self._api_key), list[int]()
+        while not self._ended.is_set() and not refused:
+            refused = client.go(self._doors)
             client.tokens = client.tokens[-KEPT:]
             self._rounds[caller] += 1
+        return refused
