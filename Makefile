@@ -23,12 +23,14 @@ operator: .venv/operator  ## The command line with what it needs to read setting
 # What serverless.yml lets one choose, for those of them that are given.
 STAGE ?= dev
 CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTURE)) \
-	$(if $(DATABASE),--param database=$(DATABASE))
+	$(if $(DATABASE),--param database=$(DATABASE)) $(if $(SECRET_VERSION),--param secretVersion=$(SECRET_VERSION)) \
+	$(if $(ALARM_EMAIL),--param alarmEmail=$(ALARM_EMAIL)) $(if $(SUBNETS),--param subnets=$(SUBNETS)) \
+	$(if $(SECURITY_GROUPS),--param securityGroups=$(SECURITY_GROUPS))
 
 package: .venv/package node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)
 
-deploy: .venv/package node_modules/.package-lock.json  ## The same, and bring it to AWS
+deploy: .venv/package node_modules/.package-lock.json  ## The same, and bring it to AWS (SECRET_VERSION, ALARM_EMAIL, SUBNETS, SECURITY_GROUPS)
 	@npx serverless deploy $(CHOICE)
 
 test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test

@@ -102,14 +102,16 @@ def checksum(random: str) -> str:
 def authenticate(storage: Storage, client_id: str, client_secret: str) -> Client:
     """The enabled client with these credentials.
 
-    Every path makes the same look-up, hash and comparison, so that time tells no reason apart.
+    Every path makes the same look-up, hash and comparisons, so that time tells no reason apart, nor how many keys a
+    client has.
 
     Raises: `InvalidClient`.
     """
     client = storage.client(client_id if CLIENT_ID.fullmatch(client_id) else "")
-    known = client.key_hash if client else _NO_HASH
-    matches = hmac.compare_digest(_hash(client_id, client_secret), known)
-    if client is None or client.disabled or not matches:
+    given = _hash(client_id, client_secret)
+    known = (client.key_hash, client.previous_key_hash) if client else (None, None)
+    matches = [hmac.compare_digest(given, key_hash or _NO_HASH) for key_hash in known]
+    if client is None or client.disabled or not any(matches):
         raise InvalidClient
     return client
 

@@ -190,14 +190,25 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A registered client. `key_hash` is the SHA-256 of its API key, in hexadecimal; the key itself is not kept."""
+    """A registered client. `key_hash` is the SHA-256 of its API key, in hexadecimal; the key itself is not kept.
+
+    The key before it, if there was one, works on until `previous_key_expires_at`.
+    """
 
     client_id: str
     name: str
     scopes: tuple[str, ...]
     key_hash: str
+    previous_key_hash: str | None = None
+    previous_key_expires_at: datetime | None = None
     disabled: bool = False
     created_at: datetime
+
+    def at(self, now: datetime) -> Client:
+        """The client with the keys that it has then."""
+        if self.previous_key_expires_at is not None and now < self.previous_key_expires_at:
+            return self
+        return replace(self, previous_key_hash=None, previous_key_expires_at=None)
 
 
 def abandonment(now: datetime) -> dict[str, Any]:

@@ -213,16 +213,24 @@ class Storage(ABC):
     @abstractmethod
     def add_client(self, client: Client) -> None: ...
 
-    @abstractmethod
-    def client(self, client_id: str) -> Client | None: ...
+    def client(self, client_id: str) -> Client | None:
+        """The client with this id, if there is one, with the keys that it has now."""
+        client = self._client(client_id)
+        return client and client.at(self._clock())
 
-    @abstractmethod
     def clients(self) -> Sequence[Client]:
-        """All clients, by id."""
+        """All clients, by id, with the keys that they have now."""
+        return [client.at(self._clock()) for client in self._all_clients()]
 
     @abstractmethod
-    def set_client_key(self, client_id: str, key_hash: str) -> bool:
-        """Replace a client's key. False when there is no such client."""
+    def _client(self, client_id: str) -> Client | None: ...
+
+    @abstractmethod
+    def _all_clients(self) -> Sequence[Client]: ...
+
+    @abstractmethod
+    def set_client_key(self, client_id: str, key_hash: str, previous_until: datetime | None = None) -> bool:
+        """Replace a client's key, which works on until then or stops; any before it stops. False for no such client."""
 
     @abstractmethod
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from auth import SCOPES
 from clients import Credentials, new_credentials, register
-from records import Client, rfc3339
+from records import Client, rfc3339, utc_now
 from terminal import visible
 
 from .base import Group, Parts, as_json
 from .output import as_line, put, put_json, put_members
+
+MAX_GRACE_HOURS = 720
 
 
 @click.command("create")
@@ -38,18 +41,33 @@ def _list(parts: Parts, as_json: bool) -> None:
         put_json(as_line(found))
     for client in [] if as_json else found:
         state = "disabled" if client["disabled"] else "enabled"
-        put(f"{client['client_id']}  {state:8}  {client['name']}  ({client['scope']})")
+        until = client["previous_key_expires_at"]
+        grace = f"  previous key until {until}" if until else ""
+        put(f"{client['client_id']}  {state:8}  {client['name']}  ({client['scope']}){grace}")
 
 
 @click.command("rotate")
 @click.argument("client_id")
+@click.option(
+    "--grace-period",
+    metavar="HOURS",
+    type=click.IntRange(0, MAX_GRACE_HOURS),
+    default=0,
+    show_default=True,
+    help=f"For how long the old secret works beside the new one, at most {MAX_GRACE_HOURS} hours.",
+)
 @as_json
 @click.pass_obj
-def _rotate(parts: Parts, client_id: str, as_json: bool) -> None:
-    """Replace a client's secret and print the new one, once. The old one stops at once."""
+def _rotate(parts: Parts, client_id: str, grace_period: int, as_json: bool) -> None:
+    """Replace a client's secret and print the new one, once. The old one stops after the grace period.
+
+    Only one old secret works beside the new one: that of an earlier rotation stops at once.
+    """
     credentials = new_credentials(client_id)
-    _found(client_id, parts.storage.set_client_key(client_id, credentials.key_hash))
-    put_members(_shown_once(credentials), as_json)
+    until = utc_now() + timedelta(hours=grace_period) if grace_period else None
+    _found(client_id, parts.storage.set_client_key(client_id, credentials.key_hash, until))
+    grace = {"previous_key_expires_at": rfc3339(until)} if until else {}
+    put_members({**_shown_once(credentials), **grace}, as_json)
 
 
 def _switch(name: str, text: str, summary: str, *, disabled: bool) -> click.Command:
@@ -86,12 +104,14 @@ def _shown_once(credentials: Credentials) -> dict[str, str]:
 
 
 def _summary(client: Client) -> dict[str, Any]:
+    until = client.previous_key_expires_at
     return {
         "client_id": client.client_id,
         "name": client.name,
         "scope": " ".join(client.scopes),
         "disabled": client.disabled,
         "created_at": rfc3339(client.created_at),
+        "previous_key_expires_at": until and rfc3339(until),
     }
 
 

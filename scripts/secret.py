@@ -1,7 +1,7 @@
 """A secret of AWS Secrets Manager, as JSON: made, or changed on its way from standard input to standard output.
 
-`python -m scripts.secret new` asks for what klamala cannot make itself; `add`, `sign` and `drop` are the steps in which
-`JWT_SECRETS` is replaced. docs/rotation.md shows when each is due.
+`python -m scripts.secret new` asks for what klamala cannot make itself, `set NAME` for one setting; `add`, `sign` and
+`drop` are the steps in which `JWT_SECRETS` is replaced. docs/rotation.md shows when each is due.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import argparse
 import json
 import secrets
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from getpass import getpass
+from getpass import GetPassWarning, getpass
 from itertools import count
 
 from secret_settings import SecretError, settings_in
@@ -41,9 +42,11 @@ def main() -> None:
     actions.add_parser("new", help=f"ask for {' and '.join(ASKED_FOR)}, and make JWT_SECRETS")
     for name, (_, text) in _STEPS.items():
         actions.add_parser(name, help=text)
-    action = parser.parse_args().action
+    setting = actions.add_parser("set", help="ask on the terminal for one setting, and change it")
+    setting.add_argument("name", metavar="NAME", choices=sorted(in_a_secret() - {"JWT_SECRETS"}))
+    arguments = parser.parse_args()
     try:
-        values = new() if action == "new" else changed(sys.stdin.buffer.read(), _STEPS[action][0])
+        values = new() if arguments.action == "new" else _filtered(arguments)
     except (Refused, SettingsError) as error:
         raise SystemExit(f"klamala: {error}") from None
     except SecretError as error:
@@ -54,12 +57,20 @@ def main() -> None:
     print(json.dumps(values))
 
 
+def _filtered(arguments: argparse.Namespace) -> dict[str, str]:
+    text = sys.stdin.buffer.read()
+    if arguments.action == "set":
+        return replaced(text, arguments.name, _typed(arguments.name))
+    return changed(text, _STEPS[arguments.action][0])
+
+
 def new() -> dict[str, str]:
     """The secret of a stage on AWS Lambda that is new.
 
     Raises: `Refused`, `SettingsError`.
     """
-    given = {name: _asked(name) for name in ASKED_FOR}
+    asked = _typed if sys.stdin.isatty() else _next_line
+    given = {name: asked(name) for name in ASKED_FOR}
     values = {**given, "JWT_SECRETS": _as_text(added({}))}
     load_settings({**values, **_ON_LAMBDA})
     return values
@@ -70,12 +81,20 @@ def changed(text: bytes, step: Callable[[Pairs], Pairs]) -> dict[str, str]:
 
     Raises: `Refused`, `SecretError`, `SettingsError`.
     """
-    values = settings_in(text, in_a_secret())
-    if not values.get("JWT_SECRETS", "").strip():
-        raise Refused("standard input holds a secret without JWT_SECRETS")
+    values = _read(text)
     result = {**values, "JWT_SECRETS": _as_text(step(_checked(values).jwt_secrets))}
     _checked(result)
     return result
+
+
+def replaced(text: bytes, name: str, value: str) -> dict[str, str]:
+    """The settings in a secret, one of them with another value, in its place or at the end.
+
+    Raises: `Refused`, `SecretError`, `SettingsError`.
+    """
+    values = {**_read(text), name: value}
+    _checked(values)
+    return values
 
 
 def added(pairs: Pairs) -> Pairs:
@@ -103,6 +122,13 @@ _STEPS: Mapping[str, tuple[Callable[[Pairs], Pairs], str]] = {
 }
 
 
+def _read(text: bytes) -> dict[str, str]:
+    values = settings_in(text, in_a_secret())
+    if not values.get("JWT_SECRETS", "").strip():
+        raise Refused("standard input holds a secret without JWT_SECRETS")
+    return values
+
+
 def _refuse_one(pairs: Pairs) -> None:
     if len(pairs) == 1:
         raise Refused("JWT_SECRETS: holds one secret only")
@@ -116,20 +142,26 @@ def _as_text(pairs: Pairs) -> str:
     return ",".join(f"{kid}:{secret}" for kid, secret in pairs.items())
 
 
-def _asked(name: str) -> str:
-    """What a person types without an echo, or the next line of standard input."""
+def _typed(name: str) -> str:
+    """What a person types on the terminal, which does not show it."""
     try:
-        answer = getpass(f"{name}: ") if sys.stdin.isatty() else _next_line()
+        with warnings.catch_warnings(action="error", category=GetPassWarning):
+            return _given(name, getpass(f"{name}: "))
+    except GetPassWarning:
+        raise Refused(f"{name}: there is no terminal to ask on") from None
     except EOFError:
-        answer = ""
+        return _given(name, "")
+
+
+def _next_line(name: str) -> str:
+    # What is not UTF-8 is found with the other faults.
+    return _given(name, sys.stdin.buffer.readline().decode("utf-8", "surrogateescape"))
+
+
+def _given(name: str, answer: str) -> str:
     if not answer.strip():
         raise Refused(f"{name}: is not given")
     return answer.strip()
-
-
-def _next_line() -> str:
-    # What is not UTF-8 is found with the other faults.
-    return sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
 
 
 if __name__ == "__main__":

@@ -126,18 +126,27 @@ def document_of_client(client: Client) -> Document:
         "name": client.name,
         "scopes": list(client.scopes),
         "key_hash": client.key_hash,
+        "previous_key": previous_key(client.previous_key_hash, client.previous_key_expires_at),
         "disabled": client.disabled,
         "created_at": client.created_at,
     }
 
 
+def previous_key(key_hash: str | None, expires_at: datetime | None) -> Document | None:
+    """What stands in the document of a client for the key before its own."""
+    return None if expires_at is None else {"hash": key_hash, "expires_at": expires_at}
+
+
 def client_of(document: Document) -> Client:
-    """The client in a document."""
+    """The client in a document. One of an earlier day has no member for a key before."""
+    previous = document.get("previous_key") or {}
     return Client(
         client_id=document["_id"],
         name=document["name"],
         scopes=tuple(document["scopes"]),
         key_hash=document["key_hash"],
+        previous_key_hash=previous.get("hash"),
+        previous_key_expires_at=previous.get("expires_at"),
         disabled=document["disabled"],
         created_at=document["created_at"],
     )

@@ -43,6 +43,7 @@ from .documents import (
     free_jobs,
     overdue,
     page_indexes,
+    previous_key,
     query_for,
     received_before,
     record_of,
@@ -236,24 +237,29 @@ class MongoStorage(Storage):
         with self._operation():
             self._clients.insert_one(document_of_client(client))
 
-    def client(self, client_id: str) -> Client | None:
+    def _client(self, client_id: str) -> Client | None:
         with self._operation():
             document = self._clients.find_one({"_id": client_id})
         return client_of(document) if document else None
 
-    def clients(self) -> Sequence[Client]:
+    def _all_clients(self) -> Sequence[Client]:
         with self._operation():
             return [client_of(document) for document in self._clients.find().sort("_id", ASCENDING)]
 
-    def set_client_key(self, client_id: str, key_hash: str) -> bool:
-        return self._set_client(client_id, {"key_hash": key_hash})
+    def set_client_key(self, client_id: str, key_hash: str, previous_until: datetime | None = None) -> bool:
+        while client := self._client(client_id):
+            values = {"key_hash": key_hash, "previous_key": previous_key(client.key_hash, previous_until)}
+            # Another rotation may come between.
+            if self._set_client({"_id": client_id, "key_hash": client.key_hash}, values):
+                return True
+        return False
 
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
-        return self._set_client(client_id, {"disabled": disabled})
+        return self._set_client({"_id": client_id}, {"disabled": disabled})
 
-    def _set_client(self, client_id: str, values: Document) -> bool:
+    def _set_client(self, condition: Document, values: Document) -> bool:
         with self._operation():
-            return bool(self._clients.update_one({"_id": client_id}, {"$set": values}).matched_count)
+            return bool(self._clients.update_one(condition, {"$set": values}).matched_count)
 
     @contextmanager
     def _operation(self) -> Iterator[None]:

@@ -13,13 +13,28 @@ from typing import Any
 import psycopg
 import sqlalchemy
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, Index, MetaData, Table, create_engine, event, func
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Dialect,
+    Engine,
+    ExceptionContext,
+    Executable,
+    Index,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    func,
+)
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from .bounded import OPERATION_SECONDS, BoundedConnection, connect
+from .tables import adding
 from .within import seconds_left, within
 
 PING_SECONDS = 1.5
@@ -52,6 +67,10 @@ _READ_ONLY = "25006"
 # Whoever creates tables takes this advisory lock of the database: the name "klamala" in ASCII.
 _CREATING = int.from_bytes(b"klamala")
 _pg_class = sqlalchemy.table("pg_class", sqlalchemy.column("oid"), sqlalchemy.column("relname"), schema="pg_catalog")
+# An index has attributes too: the columns that are in it.
+_pg_attribute = sqlalchemy.table(
+    "pg_attribute", sqlalchemy.column("attrelid"), sqlalchemy.column("attname"), schema="pg_catalog"
+)
 
 
 class PostgresqlDatabase:
@@ -85,7 +104,7 @@ class PostgresqlDatabase:
                 self._free.release()
 
     def create(self, metadata: MetaData) -> None:
-        """Create the tables and indexes that are missing; a role that may not is needed only where none is."""
+        """Create the tables, columns and indexes that are missing; a role that may not will do where none is."""
         with self.transaction() as connection:
             if not _missing(connection, metadata):
                 return
@@ -94,7 +113,7 @@ class PostgresqlDatabase:
             # Two that create a table at once would fail, even with IF NOT EXISTS; the lock ends with the transaction.
             connection.execute(sqlalchemy.select(func.pg_advisory_xact_lock(_CREATING)))
             for item in _missing(connection, metadata):
-                connection.execute(CreateTable(item) if isinstance(item, Table) else CreateIndex(item))
+                connection.execute(_creation(item, connection.dialect))
 
     def ping(self) -> None:
         """Return when the server takes a connection and answers on it, within two seconds."""
@@ -168,13 +187,34 @@ def _leave_what_is_read_only(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def _missing(connection: Connection, metadata: MetaData) -> list[Table | Index]:
-    """The tables and indexes, in the order in which they can be created, whose names the search path does not find."""
-    wanted: list[Table | Index] = []
-    for table in metadata.sorted_tables:
-        wanted += [table, *sorted(table.indexes, key=lambda index: str(index.name))]
+def _creation(item: Table | Column[Any] | Index, dialect: Dialect) -> Executable:
+    match item:
+        case Table():
+            return CreateTable(item)
+        case Column():
+            return adding(item, dialect)
+        case Index():
+            return CreateIndex(item)
+
+
+def _missing(connection: Connection, metadata: MetaData) -> list[Table | Column[Any] | Index]:
+    """What the search path does not find, in the order in which it can be created."""
+    tables = metadata.sorted_tables
+    names = [table.name for table in tables] + [str(index.name) for table in tables for index in table.indexes]
     # Not `to_regclass`: it may remember from before the lock that there is none.
-    names = _pg_class.c.relname.in_([item.name for item in wanted])
-    visible = sqlalchemy.select(_pg_class.c.relname).where(names, func.pg_table_is_visible(_pg_class.c.oid))
-    found = set(connection.execute(visible).scalars())
-    return [item for item in wanted if item.name not in found]
+    visible = sqlalchemy.select(_pg_class.c.relname, _pg_attribute.c.attname).where(
+        _pg_class.c.oid == _pg_attribute.c.attrelid,
+        _pg_class.c.relname.in_(names),
+        func.pg_table_is_visible(_pg_class.c.oid),
+    )
+    columns = {(row.relname, row.attname) for row in connection.execute(visible)}
+    relations = {relation for relation, _ in columns}
+    missing: list[Table | Column[Any] | Index] = []
+    for table in tables:
+        if table.name in relations:
+            missing += [column for column in table.columns if (table.name, column.name) not in columns]
+        else:
+            missing.append(table)
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        missing += [index for index in indexes if index.name not in relations]
+    return missing

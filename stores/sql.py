@@ -185,18 +185,27 @@ class SqlStorage(Storage):
         with self._transaction() as connection:
             connection.execute(insert(clients).values({**values, "scopes": list(client.scopes)}))
 
-    def client(self, client_id: str) -> Client | None:
+    def _client(self, client_id: str) -> Client | None:
         rows = self._rows(select(clients).where(clients.c.client_id == client_id))
-        return _client(rows[0]) if rows else None
+        return _client_of(rows[0]) if rows else None
 
-    def clients(self) -> Sequence[Client]:
-        return [_client(row) for row in self._rows(select(clients).order_by(clients.c.client_id))]
+    def _all_clients(self) -> Sequence[Client]:
+        return [_client_of(row) for row in self._rows(select(clients).order_by(clients.c.client_id))]
 
-    def set_client_key(self, client_id: str, key_hash: str) -> bool:
-        return bool(self._changes(update(clients).where(clients.c.client_id == client_id).values(key_hash=key_hash)))
+    def set_client_key(self, client_id: str, key_hash: str, previous_until: datetime | None = None) -> bool:
+        return self._set_client(
+            client_id,
+            key_hash=key_hash,
+            # The row's value from before this statement.
+            previous_key_hash=None if previous_until is None else clients.c.key_hash,
+            previous_key_expires_at=previous_until,
+        )
 
     def set_client_disabled(self, client_id: str, disabled: bool) -> bool:
-        return bool(self._changes(update(clients).where(clients.c.client_id == client_id).values(disabled=disabled)))
+        return self._set_client(client_id, disabled=disabled)
+
+    def _set_client(self, client_id: str, **values: Any) -> bool:
+        return bool(self._changes(update(clients).where(clients.c.client_id == client_id).values(values)))
 
     def _changes(self, statement: Any) -> int:
         with self._transaction() as connection:
@@ -232,5 +241,5 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailable("The audit log cannot be reached.") from error
 
 
-def _client(row: Any) -> Client:
+def _client_of(row: Any) -> Client:
     return Client(**{**row, "scopes": tuple(row["scopes"])})

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, MetaData, create_engine, event
+from sqlalchemy import URL, Column, Connection, MetaData, create_engine, event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 from tenacity import retry, retry_if_exception_message, wait_fixed
 
+from .tables import adding
 from .within import seconds_left, time_is_up, within
 
 BUSY_SECONDS = 5
 PING_SECONDS = 1.5
+# A transaction that reads first and then writes must have the lock from the start: what it read may be changed else.
+_LOCKING = {"begin": "BEGIN IMMEDIATE"}
 
 
 class SqliteDatabase:
@@ -42,13 +45,21 @@ class SqliteDatabase:
             yield connection
 
     def create(self, metadata: MetaData) -> None:
-        """Create the tables and indexes that are missing."""
+        """Create the tables, columns and indexes that are missing."""
         with within(BUSY_SECONDS):
             self._write_ahead()
         with self.transaction() as connection:
             for table in metadata.sorted_tables:
                 # Several processes may start at once: `create_all` looks first and then fails.
                 connection.execute(CreateTable(table, if_not_exists=True))
+            outdated = _missing(connection, metadata)
+        if outdated:
+            # Whoever is the second to have the lock finds nothing missing.
+            with self.engine.execution_options(**_LOCKING).begin() as connection:
+                for column in _missing(connection, metadata):
+                    connection.execute(adding(column, connection.dialect))
+        with self.transaction() as connection:
+            for table in metadata.sorted_tables:
                 for index in table.indexes:
                     connection.execute(CreateIndex(index, if_not_exists=True))
 
@@ -82,4 +93,13 @@ def _make_durable(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _missing(connection: Connection, metadata: MetaData) -> list[Column[Any]]:
+    """The columns that the tables do not have."""
+    missing: list[Column[Any]] = []
+    for table in metadata.sorted_tables:
+        found = {row.name for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
+        missing += [column for column in table.columns if column.name not in found]
+    return missing

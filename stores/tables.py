@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -18,9 +19,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     TypeDecorator,
     literal_column,
+    text,
 )
+from sqlalchemy.schema import CreateColumn
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -34,6 +38,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+def adding(column: Column[Any], dialect: Dialect) -> TextClause:
+    """The statement that adds a column, which may be null, to a table that an earlier version has made."""
+    return text(f"ALTER TABLE {column.table.name} ADD COLUMN {CreateColumn(column).compile(dialect=dialect)}")
 
 
 def _string(length: int) -> String:
@@ -130,6 +139,8 @@ clients = Table(
     Column("name", _string(256), nullable=False),
     Column("scopes", _json, nullable=False),
     Column("key_hash", _string(64), nullable=False),
+    Column("previous_key_hash", _string(64)),
+    Column("previous_key_expires_at", UtcDateTime),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )

@@ -25,6 +25,7 @@ _BLOCK = re.compile(r"^" + _MARK + r"```(?P<language>.*)\n(?P<text>(?:.*\n)*?)``
 _VARYING_TEXT = {
     "<id>": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "<client>": r"klm_[0-9A-Za-z]{16}",
+    "<secret>": r"\bkls_(…|[0-9A-Za-z]{49}\b)",
     "<request id>": r"\b[0-9a-f]{32}\b",
     "<time>": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
     "<day>": r"\b\d{4}-\d\d-\d\d\b",

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from settings import Settings
 
 ROOT = Path(__file__).parents[1]
 BOUND = 60.0
+FLASK = (sys.executable, "-m", "flask")
 SECRET = "shell-secret-" + "x" * 40
 
 
@@ -32,8 +33,8 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**fixed, **measured, **unset, **given, **url, **settings}
 
 
-def command(*arguments: str | bytes, module: str = "flask") -> list[str | bytes]:
-    return [sys.executable, "-m", module, *arguments]
+def command(*arguments: str | bytes) -> list[str | bytes]:
+    return [*FLASK, *arguments]
 
 
 def flask(
@@ -52,7 +53,7 @@ class Terminal:
         self,
         environ: Mapping[str, str],
         *arguments: str | bytes,
-        module: str = "flask",
+        program: Sequence[str] = FLASK,
         columns: int = 100,
         **streams: Any,
     ) -> None:
@@ -60,7 +61,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         given = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _AS_SESSION, *command(*arguments, module=module)],
+            [sys.executable, "-c", _AS_SESSION, *program, *arguments],
             cwd=ROOT,
             env=environ,
             **given,

@@ -26,16 +26,16 @@ import mongomock
 import psycopg
 import pytest
 from pymongo import MongoClient
-from sqlalchemy import insert, inspect, select
+from sqlalchemy import insert, inspect, select, update
 
 from counters import Count, Mark, Quota, Taking
 from records import Client, Completion, Kind, Owner, Record, Selection, Status, new_id, utc_now
 from storage import Storage, StorageUnavailable, open_storage
 from stores import statements
-from stores.documents import document_of
+from stores.documents import document_of, previous_key
 from stores.mongo import MongoStorage
 from stores.sql import SqlStorage
-from stores.tables import requests
+from stores.tables import clients, requests
 
 
 def _postgresql_binaries() -> Path | None:
@@ -212,6 +212,30 @@ def made_by(storage: Storage) -> list[str]:
     collections = list(database.list_collection_names())
     indexes = [name for collection in collections for name in database[collection].index_information()]
     return [*collections, *(name for name in indexes if name != "_id_")]
+
+
+def forget_previous_keys(storage: Storage) -> None:
+    """Leave the clients as a version stored them that knew one key only."""
+    if isinstance(storage, SqlStorage):
+        with storage._database.engine.begin() as connection:
+            for column in ("previous_key_hash", "previous_key_expires_at"):
+                connection.exec_driver_sql(f"ALTER TABLE clients DROP COLUMN {column}")
+        return
+    assert isinstance(storage, MongoStorage)
+    storage._clients.update_many({}, {"$unset": {"previous_key": ""}})
+
+
+def end_previous_keys(storage: Storage) -> None:
+    """Have every key that works on beside a client's own end now, which nobody has to wait for then."""
+    now = utc_now()
+    if isinstance(storage, SqlStorage):
+        ending = update(clients).where(clients.c.previous_key_hash.is_not(None)).values(previous_key_expires_at=now)
+        with storage._database.engine.begin() as connection:
+            connection.execute(ending)
+        return
+    assert isinstance(storage, MongoStorage)
+    for client in storage.clients():
+        storage._set_client({"_id": client.client_id}, {"previous_key": previous_key(client.previous_key_hash, now)})
 
 
 def free_port() -> int:

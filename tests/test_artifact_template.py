@@ -83,6 +83,7 @@ def test_settings_come_as_environment_variables(resources: dict[str, Any]) -> No
     for function in of_type(resources, "AWS::Lambda::Function").values():
         assert function["Environment"]["Variables"] == {
             "SECRETS_ID": "klamala/dev",
+            "SECRETS_VERSION": "1",
             "JOBS_QUEUE_URL": {"Ref": "JobsQueue"},
             "OUTBOX_QUEUE_URL": {"Ref": "OutboxQueue"},
             "REQUEST_DEADLINE_SECONDS": "25",
@@ -201,6 +202,7 @@ def test_what_a_user_chooses_arrives(arm: Build) -> None:
         "database=postgresql",
         "apiMemory=2048",
         "jobsAtOnce=50",
+        "secretVersion=2",
         "apiRateLimit=300",
         "alarmEmail=ops@example.com",
     )
@@ -209,6 +211,7 @@ def test_what_a_user_chooses_arrives(arm: Build) -> None:
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["provider"]["environment"]["SECRETS_ID"] == "klamala/prod"
+    assert shown["provider"]["environment"]["SECRETS_VERSION"] == "2"
     assert shown["provider"]["logRetentionInDays"] == 365
     assert shown["functions"]["api"]["memorySize"] == 2048
     assert shown["functions"]["worker"]["events"][0]["sqs"]["maximumConcurrency"] == 50

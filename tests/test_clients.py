@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from click.testing import Result
 from app import create_app
 from auth import SCOPES
 from clients import Credentials, InvalidClient, authenticate, new_credentials
+from records import utc_now
 from settings import Settings
 from storage import open_storage
 from tests.harness import Harness
@@ -131,7 +133,10 @@ def test_credentials_do_not_show_in_a_hash() -> None:
 
 
 def test_only_the_exact_credentials_authenticate(harness: Harness) -> None:
-    """Right credentials find their client; each other secret, and those of a disabled client, find none."""
+    """Right credentials find their client; each other secret, and those of a disabled client, find none.
+
+    So do those of before, while they work on.
+    """
     client, other = harness.register(), harness.register()
     found = authenticate(harness.storage, client.client_id, client.client_secret)
     assert found.client_id == client.client_id
@@ -139,9 +144,17 @@ def test_only_the_exact_credentials_authenticate(harness: Harness) -> None:
     for wrong in (other.client_secret, secret[:-1], secret + "x", secret.swapcase(), secret + " ", client.api_key, ""):
         with pytest.raises(InvalidClient):
             authenticate(harness.storage, client.client_id, wrong)
+    new = new_credentials(client.client_id)
+    harness.storage.set_client_key(client.client_id, new.key_hash, utc_now() + timedelta(hours=1))
+    for right in (secret, new.client_secret):
+        assert authenticate(harness.storage, client.client_id, right).client_id == client.client_id
+    for wrong in (other.client_secret, secret[:-1], new.client_secret + "x", secret + new.client_secret, ""):
+        with pytest.raises(InvalidClient):
+            authenticate(harness.storage, client.client_id, wrong)
     harness.storage.set_client_disabled(client.client_id, True)
-    with pytest.raises(InvalidClient):
-        authenticate(harness.storage, client.client_id, secret)
+    for right in (secret, new.client_secret):
+        with pytest.raises(InvalidClient):
+            authenticate(harness.storage, client.client_id, right)
 
 
 def test_a_stored_hash_is_no_key(harness: Harness) -> None:
@@ -213,6 +226,7 @@ def test_list_as_json_has_every_field(harness: Harness) -> None:
         "name": "a name",
         "scope": "refine log:read",
         "disabled": False,
+        "previous_key_expires_at": None,
     }
 
 
@@ -236,6 +250,55 @@ def test_rotate_replaces_the_secret_at_once(harness: Harness, as_json: bool) -> 
     assert gets_token(harness, new)
     assert gets_token(harness, other)
     assert set(listed(harness)) == {old.client_id, other.client_id}
+
+
+@AS_JSON
+def test_rotate_lets_the_old_key_work_on(harness: Harness, as_json: bool) -> None:
+    """With a grace period both keys get tokens until its end, which `rotate` and `list` show."""
+    old, other = created(harness), created(harness)
+    began = utc_now()
+    result = read_result(done(harness, "rotate", old.client_id, "--grace-period", "2", *flags(as_json)), as_json)
+    assert set(result) == {"client_id", "client_secret", "api_key", "previous_key_expires_at"}
+    new = Credentials(old.client_id, result["client_secret"])
+    assert [gets_token(harness, credentials) for credentials in (old, new, other)] == [True] * 3
+    until = result["previous_key_expires_at"]
+    assert timedelta(0) <= datetime.fromisoformat(until) - began - timedelta(hours=2) < timedelta(minutes=5)
+    shown = {name: client["previous_key_expires_at"] for name, client in listed(harness).items()}
+    assert shown == {old.client_id: until, other.client_id: None}
+    lines = {line.split()[0]: line for line in done(harness, "list").splitlines()}
+    assert lines[old.client_id].endswith(f"  previous key until {until}")
+    assert "previous" not in lines[other.client_id]
+
+
+def test_the_end_of_a_grace_period(harness: Harness) -> None:
+    """From that moment on the old key is refused as one that never was, and nothing is shown of it."""
+    old = created(harness)
+    new = new_credentials(old.client_id)
+    for seconds, works in [(3600, True), (0, False), (-1, False)]:
+        harness.storage.set_client_key(old.client_id, old.key_hash)
+        harness.storage.set_client_key(old.client_id, new.key_hash, utc_now() + timedelta(seconds=seconds))
+        assert (gets_token(harness, old), gets_token(harness, new)) == (works, True)
+        assert (listed(harness)[old.client_id]["previous_key_expires_at"] is not None) is works
+    assert "previous" not in done(harness, "list")
+
+
+@pytest.mark.parametrize("grace", [[], ["--grace-period", "0"], ["--grace-period", "720"]], ids=" ".join)
+def test_a_grace_period_ends_with_the_next_rotation(harness: Harness, grace: Sequence[str]) -> None:
+    """A key that works on stops when its successor is replaced, whatever becomes of that one."""
+    keys = [created(harness)]
+    for options in (["--grace-period", "720"], grace):
+        result = read_result(done(harness, "rotate", keys[0].client_id, *options, "--json"), as_json=True)
+        keys.append(Credentials(result["client_id"], result["client_secret"]))
+    assert [gets_token(harness, key) for key in keys] == [False, "720" in grace, True]
+
+
+def test_a_disabled_client_s_old_key_is_refused_too(harness: Harness) -> None:
+    """`disable` ends both keys within a grace period."""
+    old = created(harness)
+    result = read_result(done(harness, "rotate", old.client_id, "--grace-period", "1", "--json"), as_json=True)
+    done(harness, "disable", old.client_id)
+    assert not gets_token(harness, old)
+    assert not gets_token(harness, Credentials(old.client_id, result["client_secret"]))
 
 
 @AS_JSON
@@ -306,6 +369,10 @@ WRONG_USAGE: dict[str, list[str]] = {
     "scopes with a comma": ["create", "a name", "--scope", "refine,generate"],
     "unknown option": ["create", "a name", "--scope", "refine", "--yes"],
     "rotate nobody": ["rotate"],
+    "grace period too long": ["rotate", NOBODY, "--grace-period", "721"],
+    "grace period of the past": ["rotate", NOBODY, "--grace-period", "-1"],
+    "grace period of no length": ["rotate", NOBODY, "--grace-period", ""],
+    "grace period in parts": ["rotate", NOBODY, "--grace-period", "1.5"],
     "disable nobody": ["disable"],
     "enable nobody": ["enable"],
     "list somebody": ["list", "somebody"],

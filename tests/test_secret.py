@@ -17,6 +17,7 @@ from tests.shell import Terminal
 from tests.stores import ROOT
 from tests.test_settings import CANARY
 
+PROGRAM = (sys.executable, "-m", "scripts.secret")
 DATABASE = f"mongodb+srv://user:{CANARY}@host/klamala"
 MODEL_KEY = f"sk-{CANARY}"
 OLD, NEW = (f"{CANARY}-{name}:secret+/=" + name * 32 for name in "ab")
@@ -24,9 +25,10 @@ OTHERS = {"OPENAI_MODELS": "gpt-4.1, b", "JWT_ISSUER": 'Grüße 🦊 \\ " \t', "
 
 
 def run(folder: Path, action: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
-    """The filter in an empty folder, without a variable that it could read a setting from."""
+    """The filter in an empty folder, without a variable that it could read a setting from, and without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "scripts.secret", action],
+        [*PROGRAM, *action.split(" ")],
+        start_new_session=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         input=given,
@@ -85,13 +87,41 @@ def test_a_new_secret_starts_on_lambda(tmp_path: Path) -> None:
 def test_a_new_secret_is_asked_for_on_a_terminal(tmp_path: Path) -> None:
     """A person sees what is wanted, and not what is typed."""
     path = tmp_path / "result"
-    with path.open("wb") as result, Terminal({}, "new", module="scripts.secret", stdout=result) as terminal:
+    with path.open("wb") as result, Terminal({}, "new", program=PROGRAM, stdout=result) as terminal:
         for name, value in {"DATABASE_URL": DATABASE, "OPENAI_API_KEY": MODEL_KEY}.items():
             terminal.read_until(f"{name}: ".encode())
             terminal.type(f"{value}\n".encode())
         assert terminal.end() == 0
     assert CANARY.encode() not in terminal.shown
     assert json.loads(path.read_text("ascii"))["DATABASE_URL"] == DATABASE
+    path.unlink()
+
+
+def typed(path: Path, name: str, value: str, given: bytes) -> tuple[int, bytes]:
+    """How `set` ends with this secret before the pipe and a person at the terminal, and what that shows."""
+    with (
+        path.open("wb") as result,
+        Terminal({}, "set", name, program=PROGRAM, stdin=subprocess.PIPE, stdout=result) as terminal,
+    ):
+        assert terminal.process.stdin is not None
+        with terminal.process.stdin as pipe:
+            pipe.write(given)
+        terminal.read_until(f"{name}: ".encode())
+        terminal.type(f"{value}\n".encode())
+        return terminal.end(), terminal.shown
+
+
+def test_a_setting_is_asked_for_and_replaced(tmp_path: Path) -> None:
+    """`set` puts what a person types, who does not see it, into the place of the value, and leaves the others."""
+    path = tmp_path / "result"
+    values = {"OPENAI_API_KEY": "sk-old", "JWT_SECRETS": OLD, **OTHERS}
+    end, shown = typed(path, "OPENAI_API_KEY", MODEL_KEY, json.dumps(values).encode())
+    assert (end, CANARY.encode() in shown) == (0, False)
+    result = json.loads(path.read_text("ascii"))
+    assert (list(result), result) == (list(values), {**values, "OPENAI_API_KEY": MODEL_KEY})
+    end, shown = typed(path, "DATABASE_URL", CANARY, json.dumps(values).encode())
+    assert (end, CANARY.encode() in shown, path.read_bytes()) == (1, False, b"")
+    assert b"klamala: DATABASE_URL: must begin with mongodb://" in shown
     path.unlink()
 
 
@@ -149,6 +179,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "unknown key": ("add", {"JWT_SECRETS": OLD, "OPENAI_KEY": MODEL_KEY}, "standard input holds a secret with a key"),
     "own name": ("add", {"JWT_SECRETS": OLD, "SECRETS_ID": CANARY}, "standard input holds a secret with a key"),
     "no string": ("add", {"JWT_SECRETS": [OLD]}, "standard input holds a secret in which JWT_SECRETS is not a string"),
+    "no terminal": ("set OPENAI_API_KEY", {"JWT_SECRETS": OLD}, "OPENAI_API_KEY: there is no terminal to ask on"),
     "no object": ("add", [OLD], "standard input holds a secret that is not a JSON object"),
 }
 
@@ -183,7 +214,7 @@ def test_what_would_not_start_is_not_made(tmp_path: Path, given: bytes, message:
     assert refused(tmp_path, "new", given).startswith(message)
 
 
-@pytest.mark.parametrize("action", ["", "rotate", "add more"])
+@pytest.mark.parametrize("action", ["", "rotate", "add more", "set", "set JWT_SECRETS", "set SECRETS_ID", "set PATH"])
 def test_wrong_usage_ends_with_2(tmp_path: Path, action: str) -> None:
     """An action that there is not is wrong usage, and nothing is printed."""
     done = run(tmp_path, action, json.dumps({"JWT_SECRETS": OLD}).encode())
