@@ -180,12 +180,23 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
 
 
 def test_no_statement_names_everything(resources: dict[str, Any]) -> None:
-    """Neither an action nor a resource has a star; Lambda alone takes the roles, which have no managed policy."""
+    """Neither an action nor a resource has a star, and Lambda alone takes the roles; in a VPC, and there only, they have the
+    one managed policy that it needs."""
     for role in of_type(resources, "AWS::IAM::Role").values():
         assert not [text for statement in statements(role) for text in strings(statement) if "*" in text]
-        assert "ManagedPolicyArns" not in role
+        condition, inside, outside = role["ManagedPolicyArns"]["Fn::If"]
+        assert (condition, outside) == ("InVpc", {"Ref": "AWS::NoValue"})
+        assert [text.rpartition("/")[2] for text in strings(inside)] == ["AWSLambdaVPCAccessExecutionRole"]
         (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_functions_are_in_a_vpc_where_subnets_are_named(resources: dict[str, Any]) -> None:
+    """Both, in the subnets and security groups that are parameters of the stack, and in none without."""
+    for function in of_type(resources, "AWS::Lambda::Function").values():
+        condition, inside, outside = function["VpcConfig"]["Fn::If"]
+        assert (condition, outside) == ("InVpc", {"Ref": "AWS::NoValue"})
+        assert inside == {"SubnetIds": {"Ref": "Subnets"}, "SecurityGroupIds": {"Ref": "SecurityGroups"}}
 
 
 def test_logs_end(resources: dict[str, Any]) -> None:
