@@ -180,7 +180,7 @@ def test_each_function_may_do_what_it_needs_and_no_more(resources: dict[str, Any
 
 
 def test_no_statement_names_everything(resources: dict[str, Any]) -> None:
-    """Neither an action nor a resource has a star, and Lambda alone takes the roles; in a VPC, and there only, they have the
+    """No action or resource has a star, and Lambda alone takes the roles; in a VPC, and there only, they have the
     one managed policy that it needs."""
     for role in of_type(resources, "AWS::IAM::Role").values():
         assert not [text for statement in statements(role) for text in strings(statement) if "*" in text]
