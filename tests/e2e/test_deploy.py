@@ -21,7 +21,7 @@ from tests.e2e.account import Account, account, states
 
 STACK = "klamala-dev"
 FUNCTIONS = {"api": "klamala-dev-api", "worker": "klamala-dev-worker"}
-# moto passes over these: what is made of them is seen in the template only (`test_artifact_template.py`, `_monitoring.py`).
+# moto passes over these; they are seen in the template only (`test_artifact_template.py`, `test_artifact_monitoring.py`).
 UNKNOWN_TO_MOTO = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Integration",
