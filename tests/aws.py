@@ -39,8 +39,9 @@ def delivered(sqs: Any, queue: str) -> list[dict[str, Any]]:
     """The `Records` of an event that hands over what is in the queue."""
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     records: list[dict[str, Any]] = []
-    asked = {"MaxNumberOfMessages": 10, "MessageSystemAttributeNames": ["ApproximateReceiveCount"]}
-    while messages := sqs.receive_message(QueueUrl=queue, **asked).get("Messages", []):
+    # As long as it takes, what is handed over is at work, as behind a queue of the template.
+    hidden = {"VisibilityTimeout": 1980, "MessageSystemAttributeNames": ["ApproximateReceiveCount"]}
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, **hidden).get("Messages", []):
         records += [
             {
                 "messageId": each["MessageId"],
