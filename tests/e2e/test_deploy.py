@@ -21,7 +21,7 @@ from tests.e2e.account import Account, account, states
 
 STACK = "klamala-dev"
 FUNCTIONS = {"api": "klamala-dev-api", "worker": "klamala-dev-worker"}
-# moto passes over these; they are seen in the template only (`test_artifact_template.py`, `test_artifact_monitoring.py`).
+# moto passes over these: `test_artifact_template.py` and `test_artifact_monitoring.py` look at them in the template.
 UNKNOWN_TO_MOTO = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Integration",
