@@ -5,13 +5,19 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run eval package deploy test coverage check soak
+CONSOLE_SOURCES := $(shell find console/src) console/index.html console/build.mjs
+
+.PHONY: demo run console eval package deploy test coverage check soak
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
 
 run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory console \
+		|| echo "The console is not built: $(MAKE) console needs Node.js and npm, or PyPI." >&2
 	@$(BIN)/python -m scripts.run
+
+console: console/dist/index.html  ## The web page at /
 
 eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the figures (STRATEGY, OUT, LIMIT)
 	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \
@@ -22,23 +28,24 @@ STAGE ?= dev
 CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTURE)) \
 	$(if $(DATABASE),--param database=$(DATABASE))
 
-package: node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
+package: node_modules/.package-lock.json console/dist/index.html  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)
 
-deploy: node_modules/.package-lock.json  ## The same, and bring it to AWS
+deploy: node_modules/.package-lock.json console/dist/index.html  ## The same, and bring it to AWS
 	@npx serverless deploy $(CHOICE)
 
-test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test
+test: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test
 	$(BIN)/python -m pytest
 
-coverage: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test, and which lines they reach
+coverage: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test, and which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-check: .venv/dev  ## Formatter, linter, types, import rule
+check: .venv/dev console/node_modules/.checking  ## Formatter, linter, types, import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
+	cd console && npx biome check && npx tsc
 
 soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENCY, SEED, DATABASE: mongodb, postgresql, sqlite)
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
@@ -74,4 +81,17 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 # npm writes this file at the end of an installation.
 node_modules/.package-lock.json: .npmrc package.json package-lock.json | .venv/node
 	npm ci
+	@touch $@
+
+# What builds the console, and all that checks and tests it, a browser among it.
+console/node_modules/.building: console/.npmrc console/package.json console/package-lock.json | .venv/node
+	npm ci --prefix console --omit=dev --silent
+	@touch $@
+
+console/node_modules/.checking: console/.npmrc console/package.json console/package-lock.json | .venv/node
+	npm ci --prefix console --silent
+	@touch $@ console/node_modules/.building
+
+console/dist/index.html: console/node_modules/.building $(CONSOLE_SOURCES)
+	@cd console && node build.mjs
 	@touch $@
