@@ -26,7 +26,7 @@ const page = {
 };
 
 const bundle = await context({
-  entryPoints: ["src/main.js", "src/style.css", "src/icon.svg"],
+  entryPoints: ["src/main.js", "src/comparing-worker.js", "src/style.css", "src/icon.svg"],
   outdir: DIST,
   entryNames: "[name]-[hash]",
   assetNames: "[name]-[hash]",

@@ -75,11 +75,12 @@ export function idempotencyKey() {
 /**
  * Ask until there is an answer that lasts. Only what may be sent twice: it is read, or has an `Idempotency-Key`.
  *
- * A lost connection is tried for as long as it takes. An answer that says `Retry-After` is asked again then, a few times.
+ * A lost connection is tried for as long as it takes, and so is a gateway that could not wait for the service. Where the
+ * service says `Retry-After`, it is asked again then, a few times.
  *
  * @template T
  * @param {() => Promise<T>} ask
- * @param {{ signal: AbortSignal, waiting: (seconds: number, error: Problem | NoAnswer) => void }} how
+ * @param {{ signal: AbortSignal, waiting: (seconds: number, error: Error) => void }} how
  * @returns {Promise<T>}
  * @throws {Problem | DOMException}
  */
@@ -88,7 +89,7 @@ export async function persistently(ask, { signal, waiting }) {
     try {
       return await ask();
     } catch (error) {
-      if (error instanceof NoAnswer) {
+      if (error instanceof NoAnswer || (error instanceof Problem && isGateways(error))) {
         const wait = Math.min(2 ** lost++, 15);
         waiting(wait, error);
         await sleep(wait, signal, "online");
@@ -100,6 +101,15 @@ export async function persistently(ask, { signal, waiting }) {
       }
     }
   }
+}
+
+/**
+ * Whether something in front of the service failed: what the service itself says has a code.
+ *
+ * @param {Problem} problem
+ */
+function isGateways({ status, code }) {
+  return code === "" && status >= 500;
 }
 
 /** @param {Problem} problem */

@@ -52,7 +52,7 @@ export class Job {
     let answer = await persistently(() => (this.#id ? this.#look(signal) : this.#send(signal)), how);
     for (;;) {
       this.#id = answer.body.id;
-      if (answer.body.status !== "pending") return settled(answer);
+      if (answer.body.status !== "pending") return this.#settled(answer);
       report({ state: "accepted" });
       await sleep(Number(answer.headers.get("Retry-After")) || LOOK_AGAIN_SECONDS, signal);
       answer = await persistently(() => this.#look(signal), how);
@@ -69,13 +69,25 @@ export class Job {
   #look(signal) {
     return this.#api.get(`refine/${this.#id}`, { signal });
   }
-}
 
-/**
- * @param {import("./api.js").Answer} answer
- * @throws {Problem} the one that the refinement ended with
- */
-function settled({ headers, body }) {
-  if (body.error) throw new Problem({ status: body.error.status, headers }, body.error);
-  return body;
+  /**
+   * @param {import("./api.js").Answer} answer
+   * @throws {Problem} the one that the refinement ended with
+   */
+  #settled({ headers, body }) {
+    if (!body.error) return body;
+    const problem = new Problem({ status: body.error.status, headers }, body.error);
+    // The service has let go of the key: the next one to send it starts anew.
+    if (this.mayBeSentAgain(problem)) this.#id = null;
+    throw problem;
+  }
+
+  /**
+   * Whether another try, under the same key, can end otherwise. After any other error the service would repeat itself.
+   *
+   * @param {unknown} error
+   */
+  mayBeSentAgain(error) {
+    return error instanceof Problem && [409, 429, 503, 504].includes(error.status);
+  }
 }

@@ -1,3 +1,4 @@
+import { announcer } from "./announce.js";
 import { Api } from "./api.js";
 import { element } from "./elements.js";
 import { route } from "./router.js";
@@ -15,37 +16,40 @@ const services = { session, api: new Api(session) };
 const door = signIn(session);
 /** @type {Map<View, import("./types.js").ViewElement>} */
 const made = new Map();
-/** @type {View} */
 let current = VIEWS[0];
 
-const links = VIEWS.map((view) => element("a", { href: `#/${view.route}` }, view.title));
-const leave = element("button", { type: "button", onclick: () => session.close({ expired: false }) }, "Sign out");
-const main = element("main", { id: "main", tabindex: -1 }, door.element);
+const links = new Map(VIEWS.map((view) => [view, element("a", { href: `#/${view.route}` }, view.title)]));
+const leave = element(
+  "button",
+  { type: "button", class: "leave", hidden: true, onclick: () => session.close({ expired: false }) },
+  "Sign out",
+);
+const refusal = element("p", { class: "card", hidden: true });
+const main = element("main", { id: "main", tabindex: -1 }, door.element, refusal);
 document.body.append(
   element("a", { href: "#main", class: "skip", onclick: skip }, "Skip to the content"),
   element(
     "header",
     {},
     element("h1", {}, "klamala"),
-    element("nav", { "aria-label": "Views" }, ...links, element("a", { href: "docs" }, "API")),
+    element("nav", { "aria-label": "Views" }, ...links.values(), element("a", { href: "docs" }, "API")),
     leave,
   ),
   main,
+  announcer,
 );
 
 session.addEventListener("open", () => {
-  door.hide();
   leave.hidden = false;
   show(current);
-  main.focus();
+  door.hide();
 });
 session.addEventListener("close", () => {
+  // Who leaves takes everything along; where only the token ran out, what was typed and what is running stays.
+  if (!session.expired) return location.reload();
   leave.hidden = true;
-  // What was typed and what is running stays where the token ran out, and goes where the user did.
-  if (!session.expired) location.reload();
   door.show();
 });
-leave.hidden = true;
 route(VIEWS, show);
 door.show();
 
@@ -53,25 +57,24 @@ door.show();
 function show(view) {
   current = view;
   document.title = `${view.title} · klamala`;
-  VIEWS.forEach((each, place) => {
-    if (each === view) links[place].setAttribute("aria-current", "page");
-    else links[place].removeAttribute("aria-current");
-    const there = made.get(each);
-    if (there) there.element.hidden = each !== view;
-  });
-  if (!made.has(view)) {
-    // Nothing to see before somebody has signed in.
-    if (!session.isOpen) return;
+  for (const [each, link] of links) {
+    if (each === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (session.isOpen && session.can(view.scope) && !made.has(view)) {
     const fresh = view.make(services);
     made.set(view, fresh);
     main.append(fresh.element);
   }
+  for (const [each, { element }] of made) element.hidden = each !== view;
+  refusal.hidden = !session.isOpen || made.has(view);
+  refusal.textContent = `This client may not do this: it needs the scope ${view.scope}, which its operator can give it.`;
   made.get(view)?.shown?.();
 }
 
 /** @param {Event} event */
 function skip(event) {
-  // The address names the view: it must stay.
+  // The address names the view, and has to go on doing so.
   event.preventDefault();
   main.focus();
 }

@@ -38,6 +38,7 @@ const ADVICE = {
   "model-timeout": "The model took too long. A shorter prompt, or another try, may help.",
   "unusable-answer": "The model's answer was no refinement. Another try may go better.",
   "storage-unavailable": "The service could not reach its storage, so the model was not asked.",
+  abandoned: "The service stopped in the middle of it.",
   "no-model": "The service has no language model: its built-in rules can refine, and nothing more.",
 };
 

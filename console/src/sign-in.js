@@ -9,9 +9,11 @@ import { errorNotice } from "./notice.js";
 export function signIn(session) {
   const key = element("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
   const user = element("input", { type: "text", autocomplete: "off", spellcheck: "false", maxlength: 128 });
-  const errors = element("div");
+  const errors = element("div", { class: "errors" });
   const button = element("button", { type: "submit", class: "primary" }, "Sign in");
-  const why = element("p");
+  const why = element("p", { role: "status" });
+  /** @type {Element | null} */
+  let before = null;
 
   /** @param {SubmitEvent} event */
   async function submit(event) {
@@ -45,16 +47,21 @@ export function signIn(session) {
   );
   return {
     element: form,
-    /** Ask for a key, and say why. */
+    /** Ask for a key, and say why. Who is typing a prompt just then is not interrupted. */
     show() {
+      form.hidden = false;
       why.textContent = session.expired
         ? "The token is no longer good. What you typed, and what was running, is kept: sign in to go on."
-        : "Which program asks? Its operator has the API key.";
-      form.hidden = false;
-      key.focus();
+        : "klamala turns the rough draft of a prompt into a better one, and says what it changed and why.";
+      before = document.activeElement;
+      if (!(before instanceof HTMLTextAreaElement)) key.focus();
     },
+    /** Once somebody has signed in, the focus goes back to where it was. */
     hide() {
+      const asked = form.contains(document.activeElement);
       form.hidden = true;
+      if (asked && before instanceof HTMLElement && before !== document.body) before.focus();
+      else if (asked) document.querySelector("main")?.focus();
     },
   };
 }

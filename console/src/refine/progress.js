@@ -1,5 +1,5 @@
 import { element } from "../elements.js";
-import { inWords } from "../problems.js";
+import { duration, inWords } from "../problems.js";
 
 /** @typedef {import("../job.js").Job} Job */
 
@@ -13,6 +13,7 @@ export function progress(session) {
   const clock = element("span", { role: "timer", "aria-label": "Elapsed time" });
   const cancel = element("button", { type: "button" }, "Stop waiting");
   const box = element("div", { class: "card progress", hidden: true }, state, clock, cancel);
+  let focused = false;
 
   /**
    * Show how a job goes until it has ended.
@@ -24,7 +25,7 @@ export function progress(session) {
     const stop = new AbortController();
     const begun = Date.now();
     const tick = () => {
-      clock.textContent = `${Math.floor((Date.now() - begun) / 1000)} s`;
+      clock.textContent = duration(Math.floor((Date.now() - begun) / 1000));
     };
     tick();
     const timer = setInterval(tick, 1000);
@@ -39,13 +40,24 @@ export function progress(session) {
       throw error;
     } finally {
       clearInterval(timer);
+      focused = box.contains(document.activeElement);
       box.hidden = true;
     }
   }
+
   session.addEventListener("close", () => {
     state.textContent = "Waiting until you have signed in again.";
   });
-  return { element: box, follow };
+  session.addEventListener("open", () => {
+    state.textContent = "Going on.";
+  });
+  return {
+    element: box,
+    follow,
+    isBusy: () => !box.hidden,
+    /** Whether what had the focus vanished with the last job. */
+    hadFocus: () => focused,
+  };
 }
 
 /** @param {import("../job.js").Progress} progress */

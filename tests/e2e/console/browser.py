@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.artifacts import environment
 from tests.stores import ROOT
@@ -25,6 +25,9 @@ SWITCHES = (
     # Whatever the browser itself may want of the world.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+BOUND_MILLISECONDS = 60_000
+
+expect.set_options(timeout=BOUND_MILLISECONDS)
 
 
 def no_browser() -> str | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
 
 class Person:
-    """A page, and what the browser complained of: violations of the policy, errors of scripts."""
+    """A page: what it asked for, and what the browser complained of (violations of the policy, errors of scripts)."""
 
     def __init__(self, page: Page, url: str, api_key: str) -> None:
         self.page = page
         self.url = url
         self.api_key = api_key
         self.complaints: list[str] = []
+        self.requests: list[Request] = []
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request))
 
     def _hear(self, message: ConsoleMessage) -> None:
         # An answer with an error's status is a line of its own, whatever the page makes of it.
@@ -40,9 +42,35 @@ class Person:
         self.prompt.fill(prompt)
         self.button("Refine", exact=True).click()
 
+    def refine_again(self, wish: str) -> None:
+        """Say what should change in the version that is shown, and have it refined."""
+        self.page.get_by_label("What should change").fill(wish)
+        self.button("Refine again").click()
+
     @property
     def prompt(self) -> Locator:
         return self.page.get_by_label("Prompt", exact=True)
 
+    @property
+    def main(self) -> Locator:
+        """What is shown, without what screen readers alone are told."""
+        return self.page.get_by_role("main")
+
+    @property
+    def alert(self) -> Locator:
+        return self.page.get_by_role("alert")
+
     def button(self, name: str, *, exact: bool = False) -> Locator:
         return self.page.get_by_role("button", name=name, exact=exact)
+
+    def text_of(self, version: str) -> Locator:
+        """The pane with the text of a version, such as `Draft` or `Version 1`."""
+        return self.page.get_by_role("region", name=f"Text of {version}", exact=True)
+
+    def report(self, title: str) -> Locator:
+        """What is said under this title of the version on the right."""
+        return self.main.locator("section", has=self.page.get_by_role("heading", name=title, exact=True)).last
+
+    def sent(self, path: str) -> list[Request]:
+        """The requests to a path below the service's address, in order."""
+        return [request for request in self.requests if request.url == self.url + path]

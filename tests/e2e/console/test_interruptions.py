@@ -1,0 +1,121 @@
+"""What happens to a refinement when the connection, the token or the user's patience runs out: it is paid once."""
+
+from __future__ import annotations
+
+from playwright.sync_api import BrowserContext, Route, expect
+
+from tests import upstream as fake
+from tests.e2e.console.person import Person
+from tests.e2e.test_service import SECRET
+from tests.test_auth import HEADER, as_json, claims, signed
+from tests.upstream import Upstream
+
+
+def keys(person: Person) -> set[str]:
+    """The idempotency keys under which refinements were asked for."""
+    return {request.headers["idempotency-key"] for request in person.sent("/refine")}
+
+
+def test_waiting_can_be_stopped_and_taken_up_again(person: Person, upstream: Upstream) -> None:
+    """Who stops waiting may wait again, for the same refinement."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    upstream.wait_for(1)
+    expect(person.page.get_by_role("timer")).to_be_visible()
+    person.button("Stop waiting").click()
+    expect(person.main.get_by_text("Not waiting any more")).to_be_visible()
+    expect(person.page.get_by_role("timer")).to_be_hidden()
+    expect(person.button("Wait for it again")).to_be_focused()
+    person.button("Wait for it again").click()
+    upstream.release()
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert (len(upstream.requests), len(person.sent("/refine"))) == (1, 1)
+
+
+def test_the_connection_is_lost_while_waiting(person: Person, upstream: Upstream, context: BrowserContext) -> None:
+    """The page says so, asks again by itself, and gets what was made in the meantime."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    upstream.wait_for(1)
+    context.set_offline(True)
+    expect(person.main.get_by_text("No connection: trying again")).to_be_visible()
+    upstream.release()
+    context.set_offline(False)
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert len(upstream.requests) == 1
+
+
+def test_the_answer_to_the_first_request_is_lost(person: Person, upstream: Upstream) -> None:
+    """The request arrived, its answer did not: it is sent again under the same key, and the model is asked once."""
+    lost: list[int] = []
+
+    def lose(route: Route) -> None:
+        lost.append(route.fetch().status)
+        route.abort()
+
+    person.arrive()
+    person.page.route(f"{person.url}/refine", lose, times=2)
+    person.refine("a draft")
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert lost == [202, 202]
+    assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (3, 1, 1)
+
+
+def test_a_gateway_gives_up_first(person: Person, upstream: Upstream) -> None:
+    """A page of a gateway's own says nothing of what became of the request: it is sent again under the same key."""
+    answer = {"status": 504, "content_type": "text/html", "body": "<h1>Gateway Timeout</h1>"}
+    person.arrive()
+    person.page.route(f"{person.url}/refine", lambda route: route.fulfill(**answer), times=1)  # type: ignore[arg-type]
+    person.refine("a draft")
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (2, 1, 1)
+
+
+def test_the_token_expires_in_the_middle(person: Person, upstream: Upstream) -> None:
+    """What is running and what is typed survives: the key is asked for, and then it goes on."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    upstream.wait_for(1)
+    client_id = person.api_key.partition(".")[0]
+    old = signed(HEADER, as_json(claims(client_id, iat=1, nbf=1, exp=61)), SECRET)
+
+    def age(route: Route) -> None:
+        route.continue_(headers={**route.request.headers, "authorization": f"Bearer {old}"})
+
+    person.page.route("**/refine/*", age)
+    expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
+    expect(person.main.get_by_text("Waiting until you have signed in again.")).to_be_visible()
+    expect(person.page.get_by_label("API key")).to_have_value("")
+    person.page.unroute("**/refine/*")
+    upstream.release()
+    person.sign_in()
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    expect(person.prompt).to_have_value("a draft")
+    assert (len(upstream.requests), len(person.sent("/refine"))) == (1, 1)
+
+
+def test_an_overloaded_model_can_be_asked_again(person: Person, upstream: Upstream) -> None:
+    """After an error that passes, the same refinement can be tried again, under the same key."""
+    upstream.script(fake.status(503, headers={"retry-after": "0"}))
+    person.arrive()
+    person.refine("a draft")
+    expect(person.alert).to_contain_text("overloaded")
+    upstream.script(fake.echo())
+    person.button("Try again").click()
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert len(keys(person)) == 1
+
+
+def test_one_refinement_at_a_time(person: Person, upstream: Upstream) -> None:
+    """While one is on its way, another click asks for nothing."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    expect(person.main.get_by_text("being made")).to_be_visible()
+    person.button("Refine", exact=True).click()
+    upstream.release()
+    expect(person.text_of("Version 1")).to_be_visible()
+    assert len(person.sent("/refine")) == 1
