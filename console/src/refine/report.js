@@ -93,7 +93,7 @@ function chips(texts, fate) {
       element("span", {}, fate),
       " ",
       element("code", { dir: "auto" }, text),
-      count > 1 && ` ×${count}`,
+      count > 1 && ` (${count})`,
     ),
   );
 }

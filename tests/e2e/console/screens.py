@@ -1,14 +1,19 @@
-"""Pictures of the console: `python -m tests.e2e.console.screens FOLDER` draws each view, light and dark, narrow and wide."""
+"""Pictures of the console: `python -m tests.e2e.console.screens FOLDER [SCENE …]`.
+
+Each view, light and dark, narrow and wide.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from scripts.service import Service
 from tests import upstream as fake
@@ -34,90 +39,74 @@ CHANGES = [
     {"reason": "“Nice” says little to a model.", "before": "make it nice", "after": "Use a friendly, plain tone"},
 ]
 ASSUMPTIONS = ["The customer knows the order by its number.", "The mail is in English."]
-SCHEMES = ("light", "dark")
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 WIDTHS = (360, 1280)
 
 
-class Studio:
-    """A service, a model's server beside it, and a browser."""
-
-    def __init__(self, browser: Browser, service: Service, upstream: Upstream, api_key: str) -> None:
-        self.browser = browser
-        self.service = service
-        self.upstream = upstream
-        self.api_key = api_key
-
-    @contextmanager
-    def person(self, scheme: str, width: int) -> Iterator[Person]:
-        """Somebody with a screen of this width, in the light or in the dark."""
-        size = {"width": width, "height": 900}
-        with self.browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce") as context:  # type: ignore[arg-type]
-            yield Person(context.new_page(), self.service.url, self.api_key)
-
-
-def nobody(studio: Studio, person: Person) -> None:
+def nobody(person: Person, upstream: Upstream) -> None:
     person.open()
 
 
-def refused(studio: Studio, person: Person) -> None:
+def refused(person: Person, upstream: Upstream) -> None:
     person.open()
     person.page.get_by_label("API key").fill("klm_wrong.key")
     person.button("Sign in").click()
     expect(person.page.get_by_role("alert")).to_be_visible()
 
 
-def empty(studio: Studio, person: Person) -> None:
+def empty(person: Person, upstream: Upstream) -> None:
     person.arrive()
     expect(person.page.get_by_label("Strategy")).not_to_be_empty()
 
 
-def running(studio: Studio, person: Person) -> None:
-    studio.upstream.hold()
+def running(person: Person, upstream: Upstream) -> None:
+    upstream.hold()
     person.arrive()
     person.refine(DRAFT)
     expect(person.page.get_by_text("being made")).to_be_visible()
 
 
-def stopped(studio: Studio, person: Person) -> None:
-    running(studio, person)
+def stopped(person: Person, upstream: Upstream) -> None:
+    running(person, upstream)
     person.button("Stop waiting").click()
 
 
-def refined(studio: Studio, person: Person) -> None:
-    studio.upstream.script(fake.refinement(REFINED, CHANGES, ASSUMPTIONS))
+def refined(person: Person, upstream: Upstream) -> None:
+    upstream.script(fake.refinement(REFINED, CHANGES, ASSUMPTIONS))
     person.arrive()
     person.refine(DRAFT)
     expect(person.main.get_by_text("added.")).to_be_visible()
 
 
-def tried(studio: Studio, person: Person) -> None:
-    refined(studio, person)
-    studio.upstream.script(fake.completion("Dear Ada,\n\nwe are sorry: your order is late."))
+def tried(person: Person, upstream: Upstream) -> None:
+    refined(person, upstream)
+    upstream.script(fake.completion("Dear Ada,\n\nwe are sorry: your order is late."))
     person.button("Run both").click()
     expect(person.page.get_by_text("we are sorry")).to_have_count(2)
 
 
-def unrefined(studio: Studio, person: Person) -> None:
-    studio.upstream.script(fake.refinement("Write an e-mail to {{customer}} about order {{order.id}}."))
+def unrefined(person: Person, upstream: Upstream) -> None:
+    upstream.script(fake.refinement("Write an e-mail to {{customer}} about order {{order.id}}."))
     person.arrive()
     person.refine(DRAFT)
     expect(person.main.get_by_text("The two are the same")).to_be_visible()
 
 
-def failed(studio: Studio, person: Person) -> None:
-    studio.upstream.script(fake.html())
+def failed(person: Person, upstream: Upstream) -> None:
+    upstream.script(fake.html())
     person.arrive()
     person.refine(DRAFT)
     expect(person.page.get_by_role("alert")).to_be_visible()
 
 
-def expired(studio: Studio, person: Person) -> None:
-    running(studio, person)
+def expired(person: Person, upstream: Upstream) -> None:
+    running(person, upstream)
     person.page.route("**/refine/*", lambda route: route.fulfill(status=401, json={"type": "/problems/invalid-token"}))
     expect(person.page.get_by_label("API key")).to_be_visible()
 
 
-SCENES: tuple[Callable[[Studio, Person], None], ...] = (
+SCENES: tuple[Callable[[Person, Upstream], None], ...] = (
     nobody,
     refused,
     empty,
@@ -131,30 +120,28 @@ SCENES: tuple[Callable[[Studio, Person], None], ...] = (
 )
 
 
-@contextmanager
-def studio() -> Iterator[Studio]:
-    with TemporaryDirectory() as folder, Upstream() as upstream, chromium() as browser:
-        environ = environment(
-            Path(folder), OPENAI_BASE_URL=upstream.url, OPENAI_API_KEY="sk-screens", OPENAI_MODEL="gpt-test"
-        )
-        with Service(environ, Path(folder) / "service.log") as service:
-            yield Studio(browser, service, upstream, Caller(service.url, environ).api_key)
-            upstream.release()
-
-
 def main() -> None:
     folder, wanted = Path(sys.argv[1]), sys.argv[2:]
     folder.mkdir(parents=True, exist_ok=True)
-    with studio() as built:
-        for scene in SCENES:
-            for scheme in SCHEMES:
-                for width in WIDTHS:
-                    if wanted and scene.__name__ not in wanted:
-                        continue
-                    with built.person(scheme, width) as person:
-                        scene(built, person)
-                        person.page.screenshot(path=folder / f"{scene.__name__}-{scheme}-{width}.png", full_page=True)
-                    built.upstream.release()
+    with TemporaryDirectory() as data, Upstream() as upstream, chromium() as browser:
+        model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-screens", "OPENAI_MODEL": "gpt-test"}
+        environ = environment(Path(data), **model)
+        with Service(environ, Path(data) / "service.log") as service:
+            key = Caller(service.url, environ).api_key
+            for scene, scheme, width in product(SCENES, SCHEMES, WIDTHS):
+                if not wanted or scene.__name__ in wanted:
+                    with seen(browser, scheme, width) as page:
+                        scene(Person(page, service.url, key), upstream)
+                        page.screenshot(path=folder / f"{scene.__name__}-{scheme}-{width}.png", full_page=True)
+                    upstream.release()
+
+
+@contextmanager
+def seen(browser: Browser, scheme: Scheme, width: int) -> Iterator[Page]:
+    """A page on a screen of this width, in the light or in the dark."""
+    size: ViewportSize = {"width": width, "height": 900}
+    with browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce") as context:
+        yield context.new_page()
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ def test_the_answer_to_the_first_request_is_lost(person: Person, upstream: Upstr
 
 def test_a_gateway_gives_up_first(person: Person, upstream: Upstream) -> None:
     """A page of a gateway's own says nothing of what became of the request: it is sent again under the same key."""
-    answer = {"status": 504, "content_type": "text/html", "body": "<h1>Gateway Timeout</h1>"}
+    page = "<h1>Gateway Timeout</h1>"
     person.arrive()
-    person.page.route(f"{person.url}/refine", lambda route: route.fulfill(**answer), times=1)  # type: ignore[arg-type]
+    person.page.route(f"{person.url}/refine", lambda route: route.fulfill(status=504, body=page), times=1)
     person.refine("a draft")
     expect(person.text_of("Version 1")).to_have_text("a draft")
     assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (2, 1, 1)

@@ -40,7 +40,7 @@ def test_placeholders_are_shown_by_their_fate(person: Person, upstream: Upstream
     person.arrive()
     person.refine("greet {{a}} and {{b}} and {{b}}, see https://example.com")
     chips = person.report("What a program depends on").get_by_role("listitem")
-    expect(chips).to_have_text(["kept {{b}} ×2", "lost {{a}}", "added {{c}}", "lost https://example.com"])
+    expect(chips).to_have_text(["kept {{b}} (2)", "lost {{a}}", "added {{c}}", "lost https://example.com"])
     expect(person.main.get_by_text("The draft is unchanged")).to_be_visible()
     expect(person.main.get_by_text("The two are the same.")).to_be_visible()
 
