@@ -26,7 +26,7 @@ const leave = element(
 );
 const refusal = element("p", { class: "card", hidden: true });
 const main = element("main", { id: "main", tabindex: -1 }, door.element, refusal);
-document.body.append(
+document.body.replaceChildren(
   element("a", { href: "#main", class: "skip", onclick: skip }, "Skip to the content"),
   element(
     "header",
