@@ -23,15 +23,22 @@ export class Job {
   #wanted;
   #key = idempotencyKey();
   /** @type {string | null} */
-  #id = null;
+  #id;
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {Wanted} wanted
+   * @param {Wanted | null} wanted
+   * @param {string | null} id Of a refinement that was asked for before, of which nothing more is known.
    */
-  constructor(api, wanted) {
+  constructor(api, wanted, id = null) {
     this.#api = api;
     this.#wanted = wanted;
+    this.#id = id;
+  }
+
+  /** The refinement's id, as soon as the service has given it one. */
+  get id() {
+    return this.#id;
   }
 
   /**
@@ -62,12 +69,12 @@ export class Job {
   /** @param {AbortSignal} signal */
   #send(signal) {
     const headers = { Prefer: "respond-async", "Idempotency-Key": this.#key };
-    return this.#api.post("refine", { body: this.#wanted, headers, signal });
+    return this.#api.post("refine", { body: this.#wanted ?? {}, headers, signal });
   }
 
   /** @param {AbortSignal} signal */
   #look(signal) {
-    return this.#api.get(`refine/${this.#id}`, { signal });
+    return this.#api.get(`refine/${encodeURIComponent(String(this.#id))}`, { signal });
   }
 
   /**
@@ -88,6 +95,6 @@ export class Job {
    * @param {unknown} error
    */
   mayBeSentAgain(error) {
-    return error instanceof Problem && [409, 429, 503, 504].includes(error.status);
+    return this.#wanted !== null && error instanceof Problem && [409, 429, 503, 504].includes(error.status);
   }
 }

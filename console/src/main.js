@@ -16,7 +16,7 @@ const services = { session, api: new Api(session) };
 const door = signIn(session);
 /** @type {Map<View, import("./types.js").ViewElement>} */
 const made = new Map();
-let current = VIEWS[0];
+let [current, detail] = [VIEWS[0], ""];
 
 const links = new Map(VIEWS.map((view) => [view, element("a", { href: `#/${view.route}` }, view.title)]));
 const leave = element(
@@ -41,7 +41,7 @@ document.body.replaceChildren(
 
 session.addEventListener("open", () => {
   leave.hidden = false;
-  show(current);
+  show(current, detail);
   door.hide();
 });
 session.addEventListener("close", () => {
@@ -53,9 +53,12 @@ session.addEventListener("close", () => {
 route(VIEWS, show);
 door.show();
 
-/** @param {View} view */
-function show(view) {
-  current = view;
+/**
+ * @param {View} view
+ * @param {string} what
+ */
+function show(view, what) {
+  [current, detail] = [view, what];
   document.title = `${view.title} · klamala`;
   for (const [each, link] of links) {
     if (each === view) link.setAttribute("aria-current", "page");
@@ -69,7 +72,7 @@ function show(view) {
   for (const [each, { element }] of made) element.hidden = each !== view;
   refusal.hidden = !session.isOpen || made.has(view);
   refusal.textContent = `This client may not do this: it needs the scope ${view.scope}, which its operator can give it.`;
-  made.get(view)?.shown?.();
+  if (session.isOpen) made.get(view)?.shown?.(what);
 }
 
 /** @param {Event} event */

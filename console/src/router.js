@@ -1,14 +1,14 @@
 /**
- * Which view the address names: the part of it after `#/`. Back and forward work, and the service never sees it.
+ * Which view the address names, and what of it: `#/refine/<id>`. Back and forward work, and the service never sees it.
  *
  * @template {{ route: string }} T
  * @param {T[]} views The first one is shown where the address names none.
- * @param {(view: T) => void} show
+ * @param {(view: T, what: string) => void} show
  */
 export function route(views, show) {
   const follow = () => {
-    const wanted = location.hash.replace(/^#\/?/, "");
-    show(views.find((view) => view.route === wanted) ?? views[0]);
+    const [wanted, ...what] = location.hash.replace(/^#\/?/, "").split("/");
+    show(views.find((view) => view.route === wanted) ?? views[0], what.join("/"));
   };
   window.addEventListener("hashchange", follow);
   follow();

@@ -43,9 +43,9 @@
 
 /**
  * A view: what the address names (`#/history`), the scope it takes, and how its element is made, the first time that it
- * is shown. `shown` is called each time.
+ * is shown. `shown` is called each time, with what the address says behind the view's name.
  *
  * @typedef {{ route: string, title: string, scope: string, make: (services: Services) => ViewElement }} View
- * @typedef {{ element: HTMLElement, shown?: () => void }} ViewElement
+ * @typedef {{ element: HTMLElement, shown?: (what: string) => void }} ViewElement
  */
 export {};

@@ -6,62 +6,75 @@ import { trial } from "./trial.js";
 /** @typedef {import("./versions.js").Versions} Versions */
 /** @typedef {{ strategy?: string, model?: string }} Chosen */
 
-/**
- * A refinement and those before it: any two side by side, and a way to go on from one.
- *
- * @param {import("../types.js").Services} services
- * @param {() => Chosen} chosen
- * @param {(instructions: string, parent: number) => void} refineAgain
- */
-export function result(services, chosen, refineAgain) {
-  const title = element("h2", { tabindex: -1 });
-  const steps = element("div", { class: "versions" });
-  const body = element("div");
-  const box = element("section", { class: "result", hidden: true, "aria-label": "Result" }, title, steps, body);
+/** A refinement and those before it: any two side by side, and a way to go on from one. */
+export class Result {
+  #services;
+  #chosen;
+  #refineAgain;
+  #title = element("h2", { tabindex: -1 });
+  #steps = element("div", { class: "versions" });
+  #body = element("div");
+  element = element(
+    "section",
+    { class: "result", hidden: true, "aria-label": "Result" },
+    this.#title,
+    this.#steps,
+    this.#body,
+  );
+
+  /**
+   * @param {import("../types.js").Services} services
+   * @param {() => Chosen} chosen
+   * @param {(versions: Versions, instructions: string) => void} refineAgain Goes on from the version on the right.
+   */
+  constructor(services, chosen, refineAgain) {
+    this.#services = services;
+    this.#chosen = chosen;
+    this.#refineAgain = refineAgain;
+  }
+
+  focus() {
+    this.#title.focus();
+  }
+
+  reveal() {
+    this.#title.scrollIntoView();
+  }
 
   /** @param {Versions} versions */
-  function show(versions) {
-    const [left, right] = [versions.all[versions.left], versions.all[versions.right]];
-    box.hidden = false;
-    title.textContent = versions.right === 0 ? right.name : `${right.name} of ${versions.all.length - 1}`;
+  show(versions) {
+    const { leftOne: left, rightOne: right } = versions;
+    this.element.hidden = false;
+    this.#title.textContent = versions.right === 0 ? right.name : `${right.name} of ${versions.all.length - 1}`;
     // One version and its draft are all there is to compare.
-    steps.hidden = versions.all.length === 2;
-    steps.replaceChildren(
-      element(
-        "div",
-        { class: "comparing" },
-        step("Earlier", versions.right - 1, versions),
-        step("Later", versions.right + 1, versions),
-      ),
-      element(
-        "div",
-        { class: "comparing" },
-        field("Compare", choice(versions, "left")),
-        field("with", choice(versions, "right")),
-      ),
+    this.#steps.hidden = versions.all.length === 2;
+    this.#steps.replaceChildren(
+      row(this.#step("Earlier", versions, -1), this.#step("Later", versions, +1)),
+      row(field("Compare", this.#choice(versions, "left")), field("with", this.#choice(versions, "right"))),
     );
     const { refinement } = right;
-    body.replaceChildren(
+    this.#body.replaceChildren(
       ...(refinement && !refinement.refined ? [unrefined()] : []),
       panes(left, right),
-      ...(refinement ? [report(refinement), feedback(versions)] : []),
-      trial(services, chosen, left, right),
+      ...(refinement ? [report(refinement), this.#feedback(versions)] : []),
+      trial(this.#services, this.#chosen, left, right),
     );
   }
 
   /**
    * @param {string} name
-   * @param {number} place
    * @param {Versions} versions
+   * @param {-1 | 1} direction
    */
-  function step(name, place, versions) {
+  #step(name, versions, direction) {
+    const place = versions.right + direction;
     const possible = place > 0 && place < versions.all.length;
     const go = () => {
       if (!possible) return;
       versions.show(place);
-      show(versions);
-      // The button was made anew.
-      [...steps.querySelectorAll("button")].find((button) => button.textContent === name)?.focus();
+      this.show(versions);
+      // This button was made anew.
+      [...this.#steps.querySelectorAll("button")].find((button) => button.textContent === name)?.focus();
     };
     return element("button", { type: "button", "aria-disabled": possible ? null : "true", onclick: go }, name);
   }
@@ -70,49 +83,47 @@ export function result(services, chosen, refineAgain) {
    * @param {Versions} versions
    * @param {"left" | "right"} side
    */
-  function choice(versions, side) {
+  #choice(versions, side) {
     const change = () => {
       versions[side] = select.selectedIndex;
-      show(versions);
-      steps.querySelectorAll("select")[side === "left" ? 0 : 1].focus();
+      this.show(versions);
+      this.#steps.querySelectorAll("select")[side === "left" ? 0 : 1].focus();
     };
-    const select = element(
-      "select",
-      { onchange: change },
-      ...versions.all.map(({ name }) => element("option", {}, name)),
-    );
+    const options = versions.all.map(({ name }) => element("option", {}, name));
+    const select = element("select", { onchange: change }, ...options);
     select.selectedIndex = versions[side];
     return select;
   }
 
   /** @param {Versions} versions */
-  function feedback(versions) {
+  #feedback(versions) {
     const wish = element("textarea", { rows: 2, maxlength: 4000, required: true, dir: "auto" });
     /** @param {SubmitEvent} event */
     const submit = (event) => {
       event.preventDefault();
-      refineAgain(wish.value, versions.right);
+      this.#refineAgain(versions, wish.value);
     };
     return element(
       "form",
       { class: "card", onsubmit: submit },
-      field(`What should change in ${versions.all[versions.right].name}?`, wish),
+      field(`What should change in ${versions.rightOne.name}?`, wish),
       element("button", { type: "submit" }, "Refine again"),
     );
   }
+}
 
-  return { element: box, show, focus: () => title.focus() };
+/** @param {...HTMLElement} children */
+function row(...children) {
+  return element("div", { class: "comparing" }, ...children);
 }
 
 function unrefined() {
+  const advice =
+    "No text of the model kept what a program depends on. Name what was lost in the instructions, or try another model.";
   return element(
     "div",
     { class: "notice warning" },
     element("strong", {}, "The draft is unchanged"),
-    element(
-      "p",
-      {},
-      "No text of the model kept what a program depends on. Name what was lost in the instructions, or try another model.",
-    ),
+    element("p", {}, advice),
   );
 }

@@ -20,11 +20,21 @@ export class Versions {
   /**
    * @param {Refinement} refinement
    * @param {number} parent
+   * @returns {Versions} these
    */
   add(refinement, parent) {
     const name = `Version ${this.all.length}`;
     this.all.push({ name, text: refinement.refined_prompt, refinement, parent });
     this.show(this.all.length - 1);
+    return this;
+  }
+
+  get leftOne() {
+    return this.all[this.left];
+  }
+
+  get rightOne() {
+    return this.all[this.right];
   }
 
   /**

@@ -119,3 +119,35 @@ def test_one_refinement_at_a_time(person: Person, upstream: Upstream) -> None:
     upstream.release()
     expect(person.text_of("Version 1")).to_be_visible()
     assert len(person.sent("/refine")) == 1
+
+
+def test_the_page_is_loaded_again_while_waiting(person: Person, upstream: Upstream) -> None:
+    """The token is gone, the refinement is not: its id is in the address, and it is waited for again."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    expect(person.main.get_by_text("being made")).to_be_visible()
+    upstream.wait_for(1)
+    person.page.reload()
+    person.sign_in()
+    expect(person.main.get_by_text("being made")).to_be_visible()
+    upstream.release()
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert (len(upstream.requests), len(person.sent("/refine"))) == (1, 1)
+
+
+def test_an_address_names_a_refinement(person: Person, upstream: Upstream) -> None:
+    """An earlier refinement can be opened by its address, and gone on from; one of somebody else's cannot."""
+    upstream.script(fake.refinement("text one"), fake.refinement("text two"))
+    person.arrive()
+    person.refine("text zero")
+    expect(person.text_of("Version 1")).to_be_visible()
+    place = person.page.url.removeprefix(person.url)
+    person.page.goto("about:blank")
+    person.arrive(place)
+    expect(person.text_of("Draft")).to_have_text("text zero")
+    person.refine_again("more")
+    expect(person.text_of("Version 2")).to_have_text("text two")
+    person.page.goto("about:blank")
+    person.arrive("/#/refine/01a1fac7-2c08-7cd6-8f53-53fb60d2367a")
+    expect(person.alert).to_contain_text("Not found")

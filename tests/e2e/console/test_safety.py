@@ -196,6 +196,6 @@ def test_below_a_prefix(browser: Browser, harness: Harness, stage: str, slash: s
         person.arrive(slash)
         person.refine("a draft")
         expect(person.text_of("Version 1")).to_have_text("a draft")
-        assert person.page.url == f"{stage}/"
+        assert person.page.url.startswith(f"{stage}/#/refine/")
         assert [request.url for request in person.requests if not request.url.startswith(stage)] == []
         assert person.complaints == []
