@@ -2,7 +2,7 @@ import { announce } from "../announce.js";
 import { persistently } from "../api.js";
 import { element, field } from "../elements.js";
 import { errorNotice } from "../notice.js";
-import { acceptsFile } from "./text-file.js";
+import { acceptsText } from "./text-input.js";
 
 /** @typedef {import("../types.js").Choice} Choice */
 
@@ -19,7 +19,7 @@ export function draftForm({ api }, submit) {
   const strategy = select("Strategy");
   const model = select("Model");
   const errors = element("div", { class: "errors" });
-  const file = acceptsFile(prompt, {
+  const file = acceptsText(prompt, {
     take(text, name) {
       prompt.value = text;
       count();

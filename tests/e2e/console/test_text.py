@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from playwright.sync_api import BrowserContext, FilePayload, expect
 
@@ -33,9 +35,8 @@ def drop(person: Person, file: FilePayload) -> None:
 
 
 @pytest.mark.parametrize("bring", [choose, drop])
-def test_a_file_becomes_the_prompt(person: Person, bring: object) -> None:
+def test_a_file_becomes_the_prompt(person: Person, bring: Callable[[Person, FilePayload], None]) -> None:
     """A text file that is opened or dropped is the prompt, and is counted."""
-    assert callable(bring)
     person.arrive()
     bring(person, TEXT)
     expect(person.prompt).to_have_value("greet {{name}}, grüße")
@@ -52,6 +53,19 @@ def test_another_file_is_refused(person: Person, file: FilePayload, said: str) -
     choose(person, file)
     expect(person.alert).to_contain_text(said)
     expect(person.prompt).to_have_value("typed")
+
+
+@pytest.mark.parametrize("text", ["short\n", "a long line\n" * 8_000], ids=["short", "long"])
+def test_text_is_pasted_where_the_caret_is(person: Person, context: BrowserContext, text: str) -> None:
+    """A pasted text of any length replaces what is selected, and is counted."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    person.arrive()
+    person.prompt.fill("before, SELECTED, after")
+    person.prompt.evaluate("area => area.setSelectionRange(8, 16)")
+    person.page.evaluate("text => navigator.clipboard.writeText(text)", text)
+    person.prompt.press("ControlOrMeta+v")
+    expect(person.prompt).to_have_value(f"before, {text}, after")
+    expect(person.main.get_by_text(f"{len(text) + 15:,} characters")).to_be_visible()
 
 
 def test_a_version_is_copied(person: Person, context: BrowserContext, upstream: Upstream) -> None:

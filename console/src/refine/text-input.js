@@ -1,14 +1,17 @@
 import { element } from "../elements.js";
 
 const LARGEST_BYTES = 1024 * 1024;
+// From here on, Chromium takes seconds to insert a pasted text of many lines. Setting it costs the way back by Ctrl+Z.
+const LONG_CHARACTERS = 20_000;
 
 /**
- * Let a text file be dropped onto a text area, or opened with a button, as a keyboard can.
+ * Let a text file be dropped onto or pasted into a text area, or opened with a button, as a keyboard can. And let a long
+ * text be pasted without a pause.
  *
  * @param {HTMLTextAreaElement} area
  * @param {{ take: (text: string, name: string) => void, refuse: (reason: string) => void }} what
  */
-export function acceptsFile(area, { take, refuse }) {
+export function acceptsText(area, { take, refuse }) {
   const input = element("input", { type: "file", hidden: true, onchange: () => read(input.files?.[0]) });
 
   /** @param {DragEvent} event */
@@ -16,13 +19,16 @@ export function acceptsFile(area, { take, refuse }) {
     if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
   }
 
-  /** @param {DragEvent} event */
-  function drop(event) {
-    const file = event.dataTransfer?.files[0];
-    // Text that is dragged, the browser puts in by itself.
-    if (!file) return;
+  /** @param {Event & { dataTransfer?: DataTransfer | null, clipboardData?: DataTransfer | null }} event */
+  function bring(event) {
+    const brought = event.dataTransfer ?? event.clipboardData;
+    const text = brought?.getData("text/plain") ?? "";
+    if (brought?.files.length) read(brought.files[0]);
+    else if (text.length >= LONG_CHARACTERS) {
+      area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
+      area.dispatchEvent(new Event("input"));
+    } else return;
     event.preventDefault();
-    read(file);
   }
 
   /** @param {File | undefined} file */
@@ -38,6 +44,7 @@ export function acceptsFile(area, { take, refuse }) {
   }
 
   area.addEventListener("dragover", over);
-  area.addEventListener("drop", drop);
+  area.addEventListener("drop", bring);
+  area.addEventListener("paste", bring);
   return element("span", {}, element("button", { type: "button", onclick: () => input.click() }, "Open a file"), input);
 }
