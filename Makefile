@@ -7,17 +7,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 CONSOLE_SOURCES := $(shell find console/src) console/index.html console/build.mjs
 
-.PHONY: demo run console eval package deploy test coverage check soak
+.PHONY: demo run console screenshots eval package deploy test coverage check soak
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
 
 run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
-	@command -v npm >/dev/null && $(MAKE) --no-print-directory console \
-		|| echo "The console is not built: $(MAKE) console needs Node.js and npm, or PyPI." >&2
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory console || true; fi
+	@test -e console/dist/index.html || echo "The console is not built: make console does it, with Node.js and npm." >&2
 	@$(BIN)/python -m scripts.run
 
 console: console/dist/index.html  ## The web page at /
+
+screenshots: .venv/dev console/node_modules/.checking console/dist/index.html  ## The picture of the console in README.md
+	@$(BIN)/python -m tests.e2e.console.screens
 
 eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the figures (STRATEGY, OUT, LIMIT)
 	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \

@@ -13,7 +13,7 @@ import { acceptsText } from "./text-input.js";
  * @param {(wanted: import("../job.js").Wanted) => void} submit
  */
 export function draftForm({ api }, submit) {
-  const prompt = element("textarea", { rows: 8, required: true, dir: "auto", spellcheck: "false", oninput: count });
+  const prompt = element("textarea", { rows: 6, required: true, dir: "auto", spellcheck: "false", oninput: count });
   const counted = element("p", { class: "hint" });
   const instructions = element("textarea", { rows: 2, maxlength: 4000, dir: "auto" });
   const strategy = select("Strategy");

@@ -4,8 +4,8 @@ import { element } from "../elements.js";
 /** @typedef {import("../types.js").Integrity} Integrity */
 
 /**
- * What the service says of a refinement: what was changed and why, what was taken for granted, what a program depends
- * on, and what it cost.
+ * What the service says of a refinement: what a program depends on, what was changed and why, what was taken for
+ * granted, and what it cost.
  *
  * @param {Refinement} refinement
  */
@@ -13,9 +13,9 @@ export function report(refinement) {
   return element(
     "div",
     { class: "report" },
+    section("What a program depends on", integrity(refinement.integrity)),
     section("Changes", changes(refinement)),
     section("Assumptions", list(refinement.assumptions, "None.")),
-    section("What a program depends on", integrity(refinement.integrity)),
     section("Cost", facts(refinement)),
   );
 }
@@ -34,7 +34,7 @@ function section(title, content) {
  */
 function list(texts, none) {
   if (texts.length === 0) return element("p", {}, none);
-  return element("ul", {}, ...texts.map((text) => element("li", { dir: "auto" }, text)));
+  return element("ul", { dir: "auto" }, ...texts.map((text) => element("li", {}, text)));
 }
 
 /** @param {Refinement} refinement */
@@ -44,13 +44,13 @@ function changes({ changes }) {
     element(
       "li",
       {},
-      element("p", { dir: "auto" }, reason),
-      before && element("del", { dir: "auto" }, before),
+      element("p", {}, reason),
+      before && element("del", {}, before),
       before && after ? " " : null,
-      after && element("ins", { dir: "auto" }, after),
+      after && element("ins", {}, after),
     ),
   );
-  return element("ol", { class: "changes" }, ...items);
+  return element("ol", { class: "changes", dir: "auto" }, ...items);
 }
 
 /** @param {Integrity} integrity */

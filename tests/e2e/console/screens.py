@@ -1,6 +1,6 @@
-"""Pictures of the console: `python -m tests.e2e.console.screens FOLDER [SCENE …]`.
+"""Pictures of the console, with `python -m tests.e2e.console.screens [FOLDER [SCENE …]]`.
 
-Each view, light and dark, narrow and wide.
+In a folder, each view, light and dark, narrow and wide; without one, the picture in README.md.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
 
 from scripts.service import Service
 from tests import upstream as fake
 from tests.e2e.console.browser import chromium
 from tests.e2e.console.person import Person
 from tests.e2e.test_service import Caller, environment
+from tests.stores import ROOT
 from tests.upstream import Upstream
 
 DRAFT = """hey can you write a mail to {{name}} about the delay of order {{order.id}}?? make it nice
@@ -27,8 +28,9 @@ DRAFT = """hey can you write a mail to {{name}} about the delay of order {{order
 it should say sorry and give a new date ${date}, see https://status.example.com"""
 REFINED = """Write an e-mail to {{name}} about the delay of order {{order.id}}.
 
-Apologise once, name the new delivery date ${date}, and point to https://status.example.com for updates. Use a friendly,
-plain tone and at most 120 words."""
+Apologise once, name the new delivery date ${date}, and point to https://status.example.com for updates.
+
+Use a friendly, plain tone and at most 120 words."""
 CHANGES = [
     {
         "reason": "A clear instruction instead of a question.",
@@ -42,6 +44,8 @@ ASSUMPTIONS = ["The customer knows the order by its number.", "The mail is in En
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 WIDTHS = (360, 1280)
+PICTURE = ROOT / "docs" / "images" / "console.png"
+README_WIDTH = 1080
 
 
 def nobody(person: Person, upstream: Upstream) -> None:
@@ -93,6 +97,27 @@ def unrefined(person: Person, upstream: Upstream) -> None:
     expect(person.main.get_by_text("The two are the same")).to_be_visible()
 
 
+def versions(person: Person, upstream: Upstream) -> None:
+    refined(person, upstream)
+    upstream.script(fake.refinement(REFINED.replace("120", "80"), CHANGES[1:2]))
+    person.refine_again("At most 80 words.")
+    expect(person.main.get_by_text("1 word removed, 1 word added.")).to_be_visible()
+
+
+def right_to_left(person: Person, upstream: Upstream) -> None:
+    change = {"reason": "طُلبت نبرة محددة.", "before": "لطيفة", "after": "ودّية وواضحة"}
+    upstream.script(fake.refinement("اكتب رسالة ودّية وواضحة إلى {{name}} عن التأخير.\nReply in English.", [change]))
+    person.arrive()
+    person.refine("اكتب رسالة لطيفة إلى {{name}} عن التأخير")
+    expect(person.main.get_by_text("added.")).to_be_visible()
+
+
+def offline(person: Person, upstream: Upstream) -> None:
+    running(person, upstream)
+    person.page.context.set_offline(True)
+    expect(person.main.get_by_text("No connection")).to_be_visible()
+
+
 def failed(person: Person, upstream: Upstream) -> None:
     upstream.script(fake.html())
     person.arrive()
@@ -115,25 +140,44 @@ SCENES: tuple[Callable[[Person, Upstream], None], ...] = (
     refined,
     tried,
     unrefined,
+    versions,
+    right_to_left,
+    offline,
     failed,
     expired,
 )
 
 
 def main() -> None:
-    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
-    folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as data, Upstream() as upstream, chromium() as browser:
-        model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-screens", "OPENAI_MODEL": "gpt-test"}
+        model = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-screens", "OPENAI_MODEL": "gpt-4.1"}
         environ = environment(Path(data), **model)
         with Service(environ, Path(data) / "service.log") as service:
             key = Caller(service.url, environ).api_key
-            for scene, scheme, width in product(SCENES, SCHEMES, WIDTHS):
-                if not wanted or scene.__name__ in wanted:
-                    with seen(browser, scheme, width) as page:
-                        scene(Person(page, service.url, key), upstream)
-                        page.screenshot(path=folder / f"{scene.__name__}-{scheme}-{width}.png", full_page=True)
-                    upstream.release()
+            if len(sys.argv) == 1:
+                with seen(browser, "light", README_WIDTH) as page:
+                    for_readme(Person(page, service.url, key), upstream)
+            else:
+                Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+                for scene, scheme, width in product(SCENES, SCHEMES, WIDTHS):
+                    if not sys.argv[2:] or scene.__name__ in sys.argv[2:]:
+                        with seen(browser, scheme, width) as page:
+                            scene(Person(page, service.url, key), upstream)
+                            name = f"{scene.__name__}-{scheme}-{width}.png"
+                            page.screenshot(path=Path(sys.argv[1]) / name, full_page=True)
+                        upstream.release()
+
+
+def for_readme(person: Person, upstream: Upstream) -> None:
+    """A refined prompt, from the top of the page to the end of the report."""
+    refined(person, upstream)
+    person.page.mouse.move(0, 0)
+    person.page.evaluate("scrollTo(0, 0)")
+    end = person.report("Cost").bounding_box()
+    assert end
+    clip: FloatRect = {"x": 0, "y": 0, "width": README_WIDTH, "height": end["y"] + end["height"] + 16}
+    PICTURE.parent.mkdir(exist_ok=True)
+    person.page.screenshot(path=PICTURE, full_page=True, clip=clip)
 
 
 @contextmanager
