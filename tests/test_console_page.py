@@ -110,7 +110,6 @@ def test_the_page_is_small(harness: Harness) -> None:
     assert sum(len(gzip.compress(data)) for data in loaded) <= MOST_BYTES_GZIPPED
 
 
-@needs_build
 def test_no_script_parses_markup() -> None:
     """Nothing in our modules takes text for markup, or runs it, or keeps it in the browser."""
     sources = sorted((ROOT / "console" / "src").rglob("*.js"))

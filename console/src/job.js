@@ -1,5 +1,5 @@
 import { idempotencyKey, persistently } from "./api.js";
-import { Problem } from "./problems.js";
+import { NoAnswer, Problem } from "./problems.js";
 import { sleep } from "./waiting.js";
 
 /** @typedef {import("./types.js").Refinement} Refinement */
@@ -67,14 +67,14 @@ export class Job {
   }
 
   /** @param {AbortSignal} signal */
-  #send(signal) {
+  async #send(signal) {
     const headers = { Prefer: "respond-async", "Idempotency-Key": this.#key };
-    return this.#api.post("refine", { body: this.#wanted ?? {}, headers, signal });
+    return whole(await this.#api.post("refine", { body: this.#wanted ?? {}, headers, signal }));
   }
 
   /** @param {AbortSignal} signal */
-  #look(signal) {
-    return this.#api.get(`refine/${encodeURIComponent(String(this.#id))}`, { signal });
+  async #look(signal) {
+    return whole(await this.#api.get(`refine/${encodeURIComponent(String(this.#id))}`, { signal }));
   }
 
   /**
@@ -97,4 +97,13 @@ export class Job {
   mayBeSentAgain(error) {
     return this.#wanted !== null && error instanceof Problem && [409, 429, 503, 504].includes(error.status);
   }
+}
+
+/**
+ * @param {import("./api.js").Answer} answer
+ * @throws {NoAnswer} where the answer is somebody else's, such as the sign-in page of a network
+ */
+function whole(answer) {
+  if (typeof answer.body?.id !== "string") throw new NoAnswer();
+  return answer;
 }

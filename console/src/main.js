@@ -16,7 +16,6 @@ const services = { session, api: new Api(session) };
 const door = signIn(session);
 /** @type {Map<View, import("./types.js").ViewElement>} */
 const made = new Map();
-let [current, detail] = [VIEWS[0], ""];
 
 const links = new Map(VIEWS.map((view) => [view, element("a", { href: `#/${view.route}` }, view.title)]));
 const leave = element(
@@ -41,16 +40,16 @@ document.body.replaceChildren(
 
 session.addEventListener("open", () => {
   leave.hidden = false;
-  show(current, detail);
+  showAgain();
   door.hide();
 });
 session.addEventListener("close", () => {
   // Who leaves takes everything along; where only the token ran out, what was typed and what is running stays.
-  if (!session.expired) return location.reload();
+  if (!session.expired) return leaveNothing();
   leave.hidden = true;
   door.show();
 });
-route(VIEWS, show);
+const showAgain = route(VIEWS, show);
 door.show();
 
 /**
@@ -58,7 +57,6 @@ door.show();
  * @param {string} what
  */
 function show(view, what) {
-  [current, detail] = [view, what];
   document.title = `${view.title} · klamala`;
   for (const [each, link] of links) {
     if (each === view) link.setAttribute("aria-current", "page");
@@ -73,6 +71,12 @@ function show(view, what) {
   refusal.hidden = !session.isOpen || made.has(view);
   refusal.textContent = `This client may not do this: it needs the scope ${view.scope}, which its operator can give it.`;
   if (session.isOpen) made.get(view)?.shown?.(what);
+}
+
+/** The next one at this page may be somebody else. */
+function leaveNothing() {
+  history.replaceState(null, "", location.pathname);
+  location.reload();
 }
 
 /** @param {Event} event */

@@ -4,6 +4,7 @@
  * @template {{ route: string }} T
  * @param {T[]} views The first one is shown where the address names none.
  * @param {(view: T, what: string) => void} show
+ * @returns {() => void} shows again what the address names
  */
 export function route(views, show) {
   const follow = () => {
@@ -12,4 +13,5 @@ export function route(views, show) {
   };
   window.addEventListener("hashchange", follow);
   follow();
+  return follow;
 }

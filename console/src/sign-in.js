@@ -8,18 +8,24 @@ import { errorNotice } from "./notice.js";
  */
 export function signIn(session) {
   const key = element("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  // A header can carry nothing else.
+  key.pattern = "\\s*[!-~]+\\s*";
+  key.title = "An API key is made of letters, digits and marks, without spaces.";
   const user = element("input", { type: "text", autocomplete: "off", spellcheck: "false", maxlength: 128 });
   const errors = element("div", { class: "errors" });
   const button = element("button", { type: "submit", class: "primary" }, "Sign in");
   const why = element("p", { role: "status" });
   /** @type {Element | null} */
   let before = null;
+  let busy = false;
 
   /** @param {SubmitEvent} event */
   async function submit(event) {
     event.preventDefault();
+    if (busy) return;
+    // A disabled button would lose the focus.
+    busy = true;
     errors.replaceChildren();
-    button.disabled = true;
     try {
       await session.open(key.value.trim(), user.value);
       key.value = "";
@@ -27,7 +33,7 @@ export function signIn(session) {
       errors.append(errorNotice(error));
       key.select();
     } finally {
-      button.disabled = false;
+      busy = false;
     }
   }
 

@@ -43,7 +43,7 @@ export class Result {
 
   /** @param {Versions} versions */
   show(versions) {
-    const { leftOne: left, rightOne: right } = versions;
+    const { leftVersion: left, rightVersion: right } = versions;
     this.element.hidden = false;
     this.#title.textContent = versions.right === 0 ? right.name : `${right.name} of ${versions.all.length - 1}`;
     // One version and its draft are all there is to compare.
@@ -106,7 +106,7 @@ export class Result {
     return element(
       "form",
       { class: "card", onsubmit: submit },
-      field(`What should change in ${versions.rightOne.name}?`, wish),
+      field(`What should change in ${versions.rightVersion.name}?`, wish),
       element("button", { type: "submit" }, "Refine again"),
     );
   }

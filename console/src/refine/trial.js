@@ -43,43 +43,58 @@ export function trial(services, chosen, left, right) {
 function run({ api }, chosen, { name, text }, length) {
   const state = element("p", { role: "status", class: "hint" });
   const answer = element("div");
-  const button = element("button", { type: "button", onclick: start }, `Run ${name}`);
+  const button = element("button", { type: "button", onclick: () => (running ? running.abort() : start()) });
   /** @type {AbortController | null} */
   let running = null;
+  rest();
+
+  function rest() {
+    running = null;
+    button.textContent = `Run ${name}`;
+  }
 
   async function start() {
     if (running || !length.reportValidity()) return;
     running = new AbortController();
     const { signal } = running;
-    const headers = { "Idempotency-Key": idempotencyKey() };
-    const body = { prompt: text, max_length: length.valueAsNumber, model: chosen().model };
-    /** @type {(seconds: number, error: Error) => void} */
-    const waiting = (seconds) => {
-      state.textContent = `No answer yet: trying again in ${seconds} s.`;
-    };
+    button.textContent = `Stop ${name}`;
     state.textContent = "Running.";
     answer.replaceChildren();
     try {
-      const { body: made } = await persistently(() => api.post("generate", { body, headers, signal }), {
-        signal,
-        waiting,
+      const body = { prompt: text, max_length: length.valueAsNumber, model: chosen().model };
+      const made = await generated(api, body, signal, (seconds) => {
+        state.textContent = `No answer yet: trying again in ${seconds} s.`;
       });
-      answer.append(
-        element(
-          "pre",
-          { class: "prompt", dir: "auto", tabindex: 0, role: "region", "aria-label": `Answer to ${name}` },
-          made.generated_text,
-        ),
-      );
+      answer.append(outputPane(name, made.generated_text));
       state.textContent = told(made);
     } catch (error) {
-      state.textContent = "";
-      answer.append(errorNotice(error));
-    } finally {
-      running = null;
+      state.textContent = signal.aborted ? "Not waiting any more. The log will have what comes of it." : "";
+      if (!signal.aborted) answer.append(errorNotice(error));
     }
+    rest();
   }
   return { element: element("div", {}, button, state, answer), start };
+}
+
+/**
+ * @param {import("../api.js").Api} api
+ * @param {{ prompt: string, max_length: number, model?: string }} body
+ * @param {AbortSignal} signal
+ * @param {(seconds: number) => void} waiting
+ * @returns {Promise<import("../types.js").Generation>}
+ */
+async function generated(api, body, signal, waiting) {
+  const headers = { "Idempotency-Key": idempotencyKey() };
+  return (await persistently(() => api.post("generate", { body, headers, signal }), { signal, waiting })).body;
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ */
+function outputPane(name, text) {
+  const attributes = { class: "prompt", dir: "auto", tabindex: 0, role: "region", "aria-label": `Answer to ${name}` };
+  return element("pre", attributes, text);
 }
 
 /** @param {import("../types.js").Generation} made */

@@ -29,11 +29,11 @@ export class Versions {
     return this;
   }
 
-  get leftOne() {
+  get leftVersion() {
     return this.all[this.left];
   }
 
-  get rightOne() {
+  get rightVersion() {
     return this.all[this.right];
   }
 

@@ -73,19 +73,24 @@ def test_a_gateway_gives_up_first(person: Person, upstream: Upstream) -> None:
     assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (2, 1, 1)
 
 
-def test_the_token_expires_in_the_middle(person: Person, upstream: Upstream) -> None:
-    """What is running and what is typed survives: the key is asked for, and then it goes on."""
-    upstream.hold()
-    person.arrive()
-    person.refine("a draft")
-    upstream.wait_for(1)
+def expire(person: Person, path: str) -> None:
+    """Have the service see a token of the client's that was good long ago, at addresses of this pattern."""
     client_id = person.api_key.partition(".")[0]
     old = signed(HEADER, as_json(claims(client_id, iat=1, nbf=1, exp=61)), SECRET)
 
     def age(route: Route) -> None:
         route.continue_(headers={**route.request.headers, "authorization": f"Bearer {old}"})
 
-    person.page.route("**/refine/*", age)
+    person.page.route(path, age)
+
+
+def test_the_token_expires_in_the_middle(person: Person, upstream: Upstream) -> None:
+    """What is running and what is typed survives: the key is asked for, and then it goes on."""
+    upstream.hold()
+    person.arrive()
+    person.refine("a draft")
+    upstream.wait_for(1)
+    expire(person, "**/refine/*")
     expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
     expect(person.main.get_by_text("Waiting until you have signed in again.")).to_be_visible()
     expect(person.page.get_by_label("API key")).to_have_value("")
@@ -95,6 +100,68 @@ def test_the_token_expires_in_the_middle(person: Person, upstream: Upstream) -> 
     expect(person.text_of("Version 1")).to_have_text("a draft")
     expect(person.prompt).to_have_value("a draft")
     assert (len(upstream.requests), len(person.sent("/refine"))) == (1, 1)
+
+
+def test_the_token_expires_at_rest(person: Person, upstream: Upstream) -> None:
+    """What is shown stays, and what was clicked is done as soon as somebody has signed in."""
+    upstream.script(fake.refinement("text one"), fake.refinement("text two"), fake.completion("an answer"))
+    person.arrive()
+    person.refine("text zero")
+    expect(person.text_of("Version 1")).to_be_visible()
+    place = person.page.url.removeprefix(person.url)
+    person.page.goto("about:blank")
+    person.arrive(place)
+    person.refine("another text")
+    expect(person.text_of("Version 1")).to_have_text("text two")
+    expire(person, "**/generate")
+    person.button("Run Version 1").click()
+    expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
+    person.page.unroute("**/generate")
+    person.sign_in()
+    expect(person.page.get_by_role("region", name="Answer to Version 1")).to_have_text("an answer")
+    expect(person.text_of("Draft")).to_have_text("another text")
+    expect(person.button("Run Version 1")).to_be_focused()
+
+
+def test_too_many_requests(person: Person, upstream: Upstream) -> None:
+    """Where the service says when to come again, the page does, under the same key."""
+    limited = {"type": "/problems/rate-limited", "title": "Rate limited", "status": 429, "detail": "Too many."}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=429, headers={"Retry-After": "1"}, json=limited)
+
+    person.arrive()
+    person.page.route(f"{person.url}/refine", refuse, times=2)
+    person.refine("a draft")
+    expect(person.main.get_by_text("Rate limited: trying again in 1 s.")).to_be_visible()
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (3, 1, 1)
+
+
+def test_a_network_asks_for_a_sign_in_of_its_own(person: Person, upstream: Upstream) -> None:
+    """What is not the service's answer is none, whatever its status."""
+    person.arrive()
+    page = "<h1>Welcome to the hotel</h1>"
+    person.page.route(f"{person.url}/refine", lambda route: route.fulfill(status=200, body=page), times=1)
+    person.refine("a draft")
+    expect(person.text_of("Version 1")).to_have_text("a draft")
+    assert (len(person.sent("/refine")), len(keys(person)), len(upstream.requests)) == (2, 1, 1)
+
+
+def test_waiting_for_the_models_answer_can_be_stopped(person: Person, upstream: Upstream) -> None:
+    """Who does not want to wait for a version's answer stops, and may run it again."""
+    person.arrive()
+    person.refine("a draft")
+    expect(person.text_of("Version 1")).to_be_visible()
+    upstream.script(fake.completion("an answer"))
+    upstream.hold()
+    person.button("Run Draft").click()
+    upstream.wait_for(2)
+    person.button("Stop Draft").click()
+    expect(person.main.get_by_text("Not waiting any more.")).to_be_visible()
+    upstream.release()
+    person.button("Run Draft").click()
+    expect(person.page.get_by_role("region", name="Answer to Draft")).to_have_text("an answer")
 
 
 def test_an_overloaded_model_can_be_asked_again(person: Person, upstream: Upstream) -> None:

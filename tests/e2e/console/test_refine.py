@@ -147,6 +147,15 @@ def test_a_wrong_key_is_refused(person: Person, key: str) -> None:
     expect(person.alert).to_have_count(0)
 
 
+def test_what_cannot_be_a_key_is_not_sent(person: Person) -> None:
+    """A text that no header can carry is refused by the form."""
+    person.open()
+    person.page.get_by_label("API key").fill("klm_ключ")
+    person.button("Sign in").click()
+    assert person.page.get_by_label("API key").evaluate("input => input.validity.patternMismatch")
+    assert person.sent("/token") == []
+
+
 def test_what_a_client_may_not_do_is_said(person: Person, new_key: NewKey) -> None:
     """Without the scope for a view or a button, the page says which one it takes, and asks for nothing."""
     person.api_key = new_key("log:read")

@@ -166,6 +166,7 @@ def test_the_token_is_kept_in_memory_alone(person: Person, context: BrowserConte
     person.button("Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
     expect(person.prompt).to_have_count(0)
+    assert page.url == f"{person.url}/"
 
 
 def test_no_other_host_is_asked(person: Person) -> None:
