@@ -6,13 +6,22 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # What is installed has to have one of the hashes in `locks`.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
-.PHONY: demo run eval operator package deploy test coverage check soak lock audit
+CONSOLE_SOURCES := $(shell find console/src) console/index.html console/build.mjs
+
+.PHONY: demo run console screenshots eval operator package deploy test coverage check soak lock audit
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
 
 run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory console || true; fi
+	@test -e console/dist/index.html || echo "The console is not built: make console does it, with Node.js and npm." >&2
 	@$(BIN)/python -m scripts.run
+
+console: console/dist/index.html  ## The web page at /
+
+screenshots: .venv/dev console/node_modules/.checking console/dist/index.html  ## The picture of the console in README.md
+	@$(BIN)/python -m tests.e2e.console.screens
 
 eval: .venv/server  ## Refine our own drafts, or those of PROMPTS, and show the figures (STRATEGY, OUT, LIMIT)
 	@$(BIN)/python -m scripts.evaluate $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(LIMIT),--limit "$(LIMIT)") \
@@ -27,23 +36,24 @@ CHOICE = --stage $(STAGE) $(if $(ARCHITECTURE),--param architecture=$(ARCHITECTU
 	$(if $(ALARM_EMAIL),--param alarmEmail=$(ALARM_EMAIL)) $(if $(SUBNETS),--param subnets=$(SUBNETS)) \
 	$(if $(SECURITY_GROUPS),--param securityGroups=$(SECURITY_GROUPS))
 
-package: .venv/package node_modules/.package-lock.json  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
+package: .venv/package node_modules/.package-lock.json console/dist/index.html  ## The artifact for AWS Lambda: .serverless/klamala.zip (STAGE, ARCHITECTURE, DATABASE)
 	@npx serverless package $(CHOICE)
 
-deploy: .venv/package node_modules/.package-lock.json  ## The same, and bring it to AWS (SECRET_VERSION, ALARM_EMAIL, SUBNETS, SECURITY_GROUPS)
+deploy: .venv/package node_modules/.package-lock.json console/dist/index.html  ## The same, and bring it to AWS (SECRET_VERSION, ALARM_EMAIL, SUBNETS, SECURITY_GROUPS)
 	@npx serverless deploy $(CHOICE)
 
-test: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test
+test: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test
 	$(BIN)/python -m pytest
 
-coverage: .venv/dev .venv/emulated node_modules/.package-lock.json  ## Every test, and which lines they reach
+coverage: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test, and which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-check: .venv/dev  ## Formatter, linter, types, import rule
+check: .venv/dev console/node_modules/.checking  ## Formatter, linter, types, import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
+	cd console && npx biome check && npx tsc
 
 soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENCY, SEED, DATABASE: mongodb, postgresql, sqlite)
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
@@ -105,4 +115,17 @@ lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of w
 # npm writes this file at the end of an installation.
 node_modules/.package-lock.json: .npmrc package.json package-lock.json | .venv/node
 	npm ci
+	@touch $@
+
+# What builds the console, and all that checks and tests it, a browser among it.
+console/node_modules/.building: console/.npmrc console/package.json console/package-lock.json | .venv/node
+	npm ci --prefix console --omit=dev --silent
+	@touch $@
+
+console/node_modules/.checking: console/.npmrc console/package.json console/package-lock.json | .venv/node
+	npm ci --prefix console --silent
+	@touch $@ console/node_modules/.building
+
+console/dist/index.html: console/node_modules/.building $(CONSOLE_SOURCES)
+	@cd console && node build.mjs
 	@touch $@

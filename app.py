@@ -13,6 +13,7 @@ import problems
 from auth import Guard, TokenPolicy
 from background import courier_for, queue_for
 from blueprints.choices import choices_blueprint
+from blueprints.console import console_blueprint
 from blueprints.docs import docs_blueprint
 from blueprints.generate import generate_blueprint
 from blueprints.health import health_blueprint
@@ -81,6 +82,7 @@ def create_app(
     app.register_blueprint(choices_blueprint(settings, guard, refiner))
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
+    app.register_blueprint(console_blueprint())
     # The operator's own refinements are not limited.
     cli.install(app, settings, storage, outbox, policy, Refinements(settings, ledger, refiner, Limits(storage)))
     return app

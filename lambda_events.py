@@ -152,7 +152,8 @@ def _shows_stage(context: Event) -> bool:
 
 
 def _below(prefix: str, path: str) -> str:
-    return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
+    # Nothing is left of an address without the last slash, which the app redirects to the one that has it.
+    return path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
 
 
 def _media_type(body: bytes) -> str:

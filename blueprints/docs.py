@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, Response, abort, request
+from flask import Blueprint, Response, abort
+
+from .static import static
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -52,7 +54,8 @@ def docs_blueprint() -> Blueprint:
     def docs_file(name: str) -> Response:
         if name not in files:
             abort(404)
-        return _static(*files[name])
+        path, media_type = files[name]
+        return static(path.read_bytes(), media_type, MAX_AGE_SECONDS)
 
     return blueprint
 
@@ -67,17 +70,3 @@ def _renderer() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("flask-swagger-ui is not installed", name="flask_swagger_ui")
     return Path(spec.submodule_search_locations[0]) / "dist"
-
-
-def _static(path: Path, media_type: str) -> Response:
-    """The file, or 304 to one who has it.
-
-    The entity tag is of the content alone: in an artifact for AWS Lambda all files bear one date, so that a tag of
-    date and size, as `flask.send_file` makes it, would outlive a change.
-    """
-    response = Response(path.read_bytes(), mimetype=media_type)
-    response.cache_control.public = True
-    response.cache_control.max_age = MAX_AGE_SECONDS
-    response.add_etag()
-    response.make_conditional(request)
-    return response

@@ -18,7 +18,7 @@ from .routes import Route, described
 from .schemas import Models
 
 # Pages for people, with what lies below them: they are no operations.
-PAGES = ("/docs",)
+PAGES = ("/", "/console", "/docs")
 # What Flask answers by itself.
 _IMPLIED_METHODS = {"HEAD", "OPTIONS"}
 _INTRODUCTION = Path(__file__).with_name("introduction.md")

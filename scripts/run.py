@@ -28,11 +28,13 @@ def main() -> None:
 def _introduction(settings: Settings, url: str) -> str:
     engine = "the built-in rules, no model" if settings.offline else f"the model {settings.openai_model}"
     if settings.database_url.startswith("sqlite"):
-        key = f'"X-API-Key: $(cat {shlex.quote(str(local_key(settings).resolve()))})"'
+        file = shlex.quote(str(local_key(settings).resolve()))
+        key, whose = f'"X-API-Key: $(cat {file})"', f"the API key in {file}"
     else:
-        key = '"X-API-Key: $API_KEY"'
+        key, whose = '"X-API-Key: $API_KEY"', "a client's API key"
     lines = [
-        f"klamala serves on {url}, refining with {engine}. Paste this into another terminal:",
+        f"klamala serves on {url}, refining with {engine}. Open it in a browser, and sign in with {whose}.",
+        "Or paste this into another terminal:",
         "",
         f"TOKEN=$(curl -s {url}/token -H {key} -d grant_type=client_credentials \\",
         "  | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])')",
@@ -43,7 +45,7 @@ def _introduction(settings: Settings, url: str) -> str:
     ]
     if "$API_KEY" in key:
         hint = '$API_KEY is a client\'s key: .venv/bin/flask clients create NAME --scope "refine"'
-        lines.insert(1, hint)
+        lines.insert(2, hint)
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.artifacts import NO_RUNTIME, ROOT, RUNTIME, Build
 
 MAX_ZIPPED, MAX_UNPACKED = 20_000_000, 60_000_000
-NOT_OURS_AT_RUN_TIME = {"tests", "scripts", "docs", "evals", "bench", "console"}
+NOT_OURS_AT_RUN_TIME = {"tests", "scripts", "docs", "evals", "bench"}
 UNCHECKED_HASH = 1
 
 needs_runtime = pytest.mark.skipif(RUNTIME is None, reason=NO_RUNTIME)
@@ -62,12 +62,13 @@ def test_the_artifact_keeps_its_budget(arm: Build) -> None:
 
 def test_all_that_the_service_reads_is_packed(arm: Build) -> None:
     """Every module of the service, and every file that one of them reads, is in the artifact as it is here."""
-    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"pages"}
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"pages", "console/dist"}
     kept = [path for name in folders - NOT_OURS_AT_RUN_TIME for path in (ROOT / name).rglob("*") if path.is_file()]
     modules = [path for path in ROOT.glob("*.py") if path.name != "gunicorn.conf.py"]
     expected = {path.relative_to(ROOT) for path in kept + modules if path.suffix != ".pyc"}
     assert Path("wsgi_handler.py") in expected
-    assert {Path("pages/docs/index.html"), Path("openapi/introduction.md")} <= expected
+    read = ("pages/docs/index.html", "openapi/introduction.md", "console/dist/index.html")
+    assert {Path(name) for name in read} <= expected
     with ZipFile(arm.zip) as archive:
         for path in expected:
             assert archive.read(path.as_posix()) == (ROOT / path).read_bytes()
@@ -78,6 +79,7 @@ def test_nothing_else_of_the_checkout_is_packed(arm: Build) -> None:
     names = arm.names()
     tops = {name.partition("/")[0] for name in names}
     assert not tops & (NOT_OURS_AT_RUN_TIME | {"data", "bin", "node_modules", "gunicorn.conf.py", "requirements.txt"})
+    assert not [name for name in names if name.startswith("console/") and not name.startswith("console/dist/")]
     unwanted = ("*.env*", "*/tests/*", "*README*", "*.toml", "*.yml", "package*.json", "Makefile", "*.c", "*.pyi")
     assert not [name for name in names if any(fnmatch(name, pattern) for pattern in unwanted)]
 
@@ -158,7 +160,7 @@ from app import create_app
 from refinery.opening import open_engine
 open_engine('key', None)
 http = create_app().test_client()
-paths = ['/health', '/docs', '/openapi.json', *('/docs/' + name for name in sys.argv[1:])]
+paths = ['/', '/health', '/docs', '/openapi.json', *sys.argv[1:]]
 print(json.dumps({path: [(a := http.get(path)).status_code, len(a.data)] for path in paths}))
 """
 
@@ -168,8 +170,11 @@ print(json.dumps({path: [(a := http.get(path)).status_code, len(a.data)] for pat
 def test_the_service_answers_from_the_artifact(unpacked: Path) -> None:
     """Strategies, pages and descriptions are read from files, and the model's client is made."""
     drawn = ("init.js", "page.css", "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
-    answers = json.loads(run(unpacked, f"exec({_PAGES!r})", *drawn).splitlines()[-1])
-    assert len(answers) == 8
+    console = [path.name for path in (ROOT / "console" / "dist").iterdir() if path.suffix != ".html"]
+    files = [*(f"/docs/{name}" for name in drawn), *(f"/console/{name}" for name in console)]
+    answers = json.loads(run(unpacked, f"exec({_PAGES!r})", *files).splitlines()[-1])
+    assert len(answers) == 4 + len(drawn) + len(console)
+    assert answers["/"][1] == (ROOT / "console" / "dist" / "index.html").stat().st_size
     for path, (status, size) in answers.items():
         assert status == 200, path
         assert size > 20, path

@@ -165,7 +165,8 @@ MENDS = {
         f"/$default/there {OWN}/$default/there /there",
     ),
     "a named stage, v2": Mend(place(http_api(THERE, "dev")), ("/dev", "/there"), ("/dev", "/dev/there")),
-    "a named stage's root, v2": Mend(place(http_api(Call(path=""), "dev")), ("/dev", "/"), ("/dev", "/dev")),
+    "a named stage's root, v2": Mend(place(http_api(Call(path="/"), "dev")), ("/dev", "/"), ("/dev", "/dev/")),
+    "a named stage without a slash, v2": Mend(place(http_api(Call(path=""), "dev")), ("/dev", ""), ("/dev", "/dev")),
     "a named stage on a custom domain, v2": Mend(place(http_api(ELSEWHERE, "dev")), ("", "/there"), ("", "/dev/there")),
     "a base path, with its slashes": Mend(
         place(rest_api(ELSEWHERE, base_path="api")), ("/api", "/there"), ("//api/", "/api/there"), {BASE: "/api/"}

@@ -77,11 +77,11 @@ def test_a_route_of_no_group_stops_the_making(harness: Harness) -> None:
         describe(harness.app, "1")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/init.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/init.js"])
 def test_pages_are_no_operations(harness: Harness, document: Json, path: str) -> None:
     """What is for people is served, and not described."""
     assert harness.http.get(path).status_code == 200
-    assert not any(each.startswith("/docs") for each in document["paths"])
+    assert not any(each == "/" or each.startswith(("/console", "/docs")) for each in document["paths"])
 
 
 def test_the_document_is_made_when_it_is_asked_for() -> None:

@@ -82,7 +82,7 @@ UNKNOWN_ROUTES = {
     "below a route": ("GET", "/health/x"),
     "trailing slash": ("GET", "/health/"),
     "another case": ("GET", "/Health"),
-    "doubled slash": ("GET", "//health"),
+    "doubled slash": ("GET", "/docs//init.js"),
     "dots": ("GET", "/x/../health"),
     "NUL": ("GET", "/health%00"),
     "below token": ("POST", "/token/"),
