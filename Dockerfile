@@ -1,5 +1,10 @@
 # The service behind gunicorn. docs/container.md says how to build and run it, and how to pin the images by digest.
 
+FROM node:24.19.0-trixie-slim AS console
+WORKDIR /console
+COPY console ./
+RUN npm ci --omit=dev && node build.mjs
+
 FROM python:3.13.15-slim-trixie AS packages
 COPY locks/requirements-server.txt /tmp/requirements.txt
 # The service's environment gets no pip of its own.
@@ -10,6 +15,7 @@ RUN python -m venv --without-pip /opt/venv \
 FROM python:3.13.15-slim-trixie AS service
 WORKDIR /srv/klamala
 COPY . .
+COPY --from=console /console/dist console/dist
 COPY --from=packages /opt/venv /opt/venv
 # Bytecode here, once: nothing can write it later. It is never checked against dates, which a layer need not keep.
 # The folder for data is the one that the service may write to; a new volume begins with its owner and mode.

@@ -1,5 +1,5 @@
-// Bundles the console into dist/: files whose names change with their content, and the page that refers to them.
-// `--watch` does it again at each change of a source.
+// Bundles the console into dist/: files whose names change with their content, the page that refers to them, and which
+// packages are in them, with their licences. `--watch` does it again at each change of a source.
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { context } from "esbuild";
@@ -21,9 +21,21 @@ const page = {
       let html = await readFile("index.html", "utf-8");
       for (const [source, place] of places) html = html.replaceAll(`"${source}"`, `"${place}"`);
       await writeFile(`${DIST}/index.html`, html);
+      await writeFile(`${DIST}/packages.json`, `${JSON.stringify(await packages(Object.keys(metafile.inputs)))}\n`);
     });
   },
 };
+
+/** @param {string[]} files */
+async function packages(files) {
+  const folders = files.map((file) => file.match(/^node_modules\/(?:@[^/]+\/)?[^/]+/)?.[0]).filter(Boolean);
+  return Promise.all(
+    [...new Set(folders)].sort().map(async (folder) => {
+      const { name, version, license } = JSON.parse(await readFile(`${folder}/package.json`, "utf-8"));
+      return { name, version, license, text: await readFile(`${folder}/LICENSE`, "utf-8") };
+    }),
+  );
+}
 
 const bundle = await context({
   entryPoints: ["src/main.js", "src/comparing-worker.js", "src/style.css", "src/icon.svg"],

@@ -33,6 +33,8 @@ from packageurl import PackageURL
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SWAGGER_UI = "flask_swagger_ui/dist/"
+# What console/build.mjs says of the packages in its bundles.
+CONSOLE = "console/dist/packages.json"
 # Classifiers of licences that are one SPDX licence; the others keep their words.
 SPDX = {
     "MIT License": "MIT",
@@ -42,7 +44,8 @@ SPDX = {
 
 
 def bill(artifact: Path, report: Path, environ: Mapping[str, str]) -> str:
-    """The bill as JSON: the service, each package with its dependencies, and the scripts that a package brought along.
+    """The bill as JSON: the service, each package with its dependencies, the scripts that a package brought along, and
+    what the console's own have in them.
 
     Raises: `SystemExit` when the archive holds a package that the report does not know in that version.
     """
@@ -64,9 +67,9 @@ def bill(artifact: Path, report: Path, environ: Mapping[str, str]) -> str:
     with ZipFile(artifact) as archive:
         packages = {_name(data["Name"]): data for data in _metadata(archive)}
         components = {name: _package(data, installed(report)) for name, data in packages.items()}
-        scripts = [*_swagger_ui(archive)]
-    bom.components.update([*components.values(), *scripts])
-    bom.register_dependency(service, components.values())
+        scripts, bundled = [*_swagger_ui(archive)], [*_console(archive)]
+    bom.components.update([*components.values(), *scripts, *bundled])
+    bom.register_dependency(service, [*components.values(), *bundled])
     for name, component in components.items():
         bom.register_dependency(component, [components[each] for each in _needed(packages[name], components)])
     if scripts:
@@ -145,6 +148,19 @@ def _swagger_ui(archive: ZipFile) -> Iterator[Component]:
         licenses=[LicenseFactory().make_from_string("Apache-2.0")],
         components=[_file(name, archive.read(name)) for name in names],
     )
+
+
+def _console(archive: ZipFile) -> Iterator[Component]:
+    """The packages that are bundled into the console's scripts. They are no files of their own any more."""
+    for each in json.loads(archive.read(CONSOLE)) if CONSOLE in archive.namelist() else []:
+        purl = PackageURL("npm", name=each["name"], version=each["version"])
+        yield Component(
+            name=each["name"],
+            version=each["version"],
+            purl=purl,
+            bom_ref=str(purl),
+            licenses=[LicenseFactory().make_from_string(each["license"])],
+        )
 
 
 def _file(name: str, content: bytes) -> Component:

@@ -1,10 +1,11 @@
 """The image without a container engine: the Dockerfile's own instructions, carried out on a copy-on-write view of this
 machine's disk.
 
-What stands in for the base image is this machine's Debian, with the Python of the image's version as `python`. The rest
-is the Dockerfile's, parsed by BuildKit's parser: files are chosen by `.dockerignore`, `RUN` runs as it is written, at
-the paths that are written, and `CMD` runs as process 1 of its own process namespace, as the image's user, without
-capabilities, on a disk that cannot be written to. It needs root, mount and process namespaces, and overlayfs.
+What stands in for the base images is this machine's Debian, with its Node.js, and with the Python of the image's
+version as `python`. The rest is the Dockerfile's, parsed by BuildKit's parser: files are chosen by `.dockerignore`,
+`RUN` runs as it is written, at the paths that are written, and `CMD` runs as process 1 of its own process namespace, as
+the image's user, without capabilities, on a disk that cannot be written to. It needs root, mount and process
+namespaces, and overlayfs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ mount --rbind /dev "$1/root/dev"
 mount --rbind /proc "$1/root/proc"
 chmod a+x "$1/root/root"
 ln -sf "$2" "$1/root/usr/local/bin/python"
-rm -rf "$1/root/srv" "$1/root/data" "$1/root/opt/venv"
+rm -rf "$1/root/srv" "$1/root/data" "$1/root/opt/venv" "$1/root/console"
 mkdir "$1/root/srv"
 """
 # What `--read-only --tmpfs /tmp` and a volume for the data do.
@@ -192,10 +193,9 @@ class Image:
     def _run(self, instruction: dockerfile.Command) -> None:
         assert not instruction.flags
         stage = self.last
-        # What this machine's pip needs to reach its index.
-        given = {
-            name: each for name, each in os.environ.items() if name.startswith(("PIP_", "SSL_")) or "_proxy" in name
-        }
+        # What this machine's pip and npm need to reach their indexes.
+        theirs = ("PIP_", "SSL_", "NPM_CONFIG_", "NODE_EXTRA_")
+        given = {name: each for name, each in os.environ.items() if name.upper().startswith(theirs) or "_proxy" in name}
         command = [*self._enter(), program("chroot"), str(stage.root), *_in_folder(stage.folder), "sh", "-c"]
         done = subprocess.run(
             [*command, instruction.value[0]],
@@ -237,6 +237,8 @@ def not_here() -> str | None:
         return NO_RUNTIME
     if missing := [name for name in _TOOLS if not shutil.which(name)]:
         return f"no {missing[0]} here"
+    if not shutil.which("npm", path=_BASE_PATH):
+        return "no Node.js here, outside the checkout, which a base image has"
     if subprocess.run([RUNTIME, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
         return f"{RUNTIME} has no pip, which a base image has"
     with tempfile.TemporaryDirectory() as folder:

@@ -50,9 +50,13 @@ def test_the_linter_sees_what_is_not(tmp_path: Path) -> None:
     assert "DL3006" in lint("hadolint", str(tmp_path / "Dockerfile")).stdout
 
 
-def test_the_base_image_is_one_and_pinned() -> None:
-    """Each stage begins with the same Python, of the artifact's minor version, in an exact version."""
-    (base,) = {value[0] for value in values("FROM")}
+def test_the_base_images_are_pinned() -> None:
+    """The service's stages begin with one Python, of the artifact's minor version; the console's with Node.js, in the
+    version that `make` installs where there is none."""
+    (node, *bases) = [value[0] for value in values("FROM")]
+    wheel = (ROOT / "requirements-node.txt").read_text("utf-8").strip().partition("==")[2]
+    assert re.fullmatch(rf"node:{re.escape(wheel)}-[a-z]+-slim", node)
+    (base,) = set(bases)
     assert re.fullmatch(rf"python:{re.escape(PYTHON)}\.\d+-slim-[a-z]+", base)
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
     assert f"image: {base} " in workflow
@@ -89,10 +93,12 @@ def test_packages_are_installed_by_hash() -> None:
 
 
 def test_the_build_is_sent_what_the_service_needs_and_no_more() -> None:
-    """Its modules, what they read and the lock: no test, script, document, data, secret or cache."""
-    tops = {path.partition("/")[0] for path in context() if not path.startswith("console/dist/")}
+    """Its modules, what they read, the console's sources and the lock: no test, document, data, secret or cache."""
+    tops = {path.partition("/")[0] for path in context()}
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts"}
-    assert tops == {path.name for path in ROOT.glob("*.py")} | folders | {"pages", "locks"}
+    assert tops == {path.name for path in ROOT.glob("*.py")} | folders | {"pages", "locks", "console"}
+    console = {path.split("/")[1] for path in context() if path.startswith("console/")}
+    assert console == {".npmrc", "build.mjs", "index.html", "package.json", "package-lock.json", "src"}
     assert [path for path in context() if path.startswith("locks/")] == ["locks/requirements-server.txt"]
     assert not [path for path in context() if "__pycache__" in path or path.endswith((".pyc", ".env"))]
 

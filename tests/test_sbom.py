@@ -66,13 +66,25 @@ def test_each_package_is_a_file_of_the_lock(document: dict[str, Any]) -> None:
 
 def test_the_scripts_of_the_documentation_are_listed(arm: Build, document: dict[str, Any]) -> None:
     """Swagger UI comes inside a Python package, and is named by itself with the hashes of its files."""
-    (swagger,) = [each for each in document["components"] if each not in packages(document)]
+    (swagger,) = [each for each in document["components"] if each["name"] == "swagger-ui-dist"]
     assert swagger["purl"] == f"pkg:npm/swagger-ui-dist@{swagger['version']}"
     with ZipFile(arm.zip) as archive:
         held = {each["name"]: sha256(archive.read(each["name"])).hexdigest() for each in swagger["components"]}
         scripts = {name for name in arm.names() if name.startswith("flask_swagger_ui/") and name.endswith(".js")}
     assert {each["name"]: each["hashes"][0]["content"] for each in swagger["components"]} == held
     assert scripts <= held.keys()
+
+
+def test_what_is_bundled_into_the_console_is_listed(arm: Build, document: dict[str, Any]) -> None:
+    """Each package of npm's, in the version of the console's lock; its licence goes along in the archive."""
+    bundled = [each for each in document["components"] if each["purl"].startswith("pkg:npm/")]
+    listed = {each["name"]: each["version"] for each in bundled if each["name"] != "swagger-ui-dist"}
+    lock = json.loads((ROOT / "console" / "package-lock.json").read_text("utf-8"))["packages"]
+    assert listed == {"diff": lock["node_modules/diff"]["version"]}
+    with ZipFile(arm.zip) as archive:
+        (said,) = json.loads(archive.read("console/dist/packages.json"))
+    assert said["license"] == "BSD-3-Clause"
+    assert "Redistributions in binary form must reproduce the above copyright" in said["text"]
 
 
 def test_everything_is_reached_from_the_service(document: dict[str, Any]) -> None:
