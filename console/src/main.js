@@ -4,12 +4,13 @@ import { element } from "./elements.js";
 import { route } from "./router.js";
 import { Session } from "./session.js";
 import { signIn } from "./sign-in.js";
+import { historyView } from "./views/history.js";
 import { refineView } from "./views/refine.js";
 
 /** @typedef {import("./types.js").View} View */
 
 /** @type {View[]} */
-const VIEWS = [refineView];
+const VIEWS = [refineView, historyView];
 
 const session = new Session();
 const services = { session, api: new Api(session) };

@@ -13,6 +13,7 @@ from scripts.service import Service
 from storage import open_storage
 from tests import upstream as fake
 from tests.e2e.console.browser import chromium, no_browser
+from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
 from tests.e2e.test_service import environment
 from tests.stores import sqlite_url
@@ -94,3 +95,11 @@ def person(service: Service, new_key: NewKey, upstream: Upstream, context: Brows
     someone = Person(context.new_page(), service.url, new_key())
     yield someone
     assert someone.complaints == []
+
+
+@pytest.fixture
+def log(environ: dict[str, str], person: Person) -> Iterator[Log]:
+    """The person's records."""
+    written = Log(environ["DATABASE_URL"], person.api_key.partition(".")[0])
+    yield written
+    written.storage.close()

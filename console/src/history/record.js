@@ -1,0 +1,136 @@
+import { element } from "../elements.js";
+import { assumptions, changes, facts, integrity, milliseconds, section } from "../refine/report.js";
+import { shown } from "./moments.js";
+import { KINDS, STATES } from "./words.js";
+
+/** @typedef {import("../types.js").AuditRecord} AuditRecord */
+
+const EXCERPT = 160;
+// Of a record's detail; the rest stands among the facts under its own name.
+const SHOWN_ABOVE = new Set(
+  "strategy parent_id instructions refined changes assumptions integrity rejected".split(" "),
+);
+
+/**
+ * A record as a line, which opens to all that there is of it.
+ *
+ * @param {AuditRecord} record
+ * @param {boolean} ofManyUsers
+ * @param {(id: string) => void} showMadeFrom
+ */
+export function recordItem(record, ofManyUsers, showMadeFrom) {
+  const open = () => {
+    // A record may be long: nothing is made of it before somebody looks.
+    if (details.open && details.childElementCount === 1) details.append(opened(record, showMadeFrom));
+  };
+  const details = element("details", { ontoggle: open }, summary(record, ofManyUsers));
+  return element("li", {}, details);
+}
+
+/**
+ * @param {AuditRecord} record
+ * @param {boolean} ofManyUsers
+ */
+function summary({ timestamp, kind, status, model, user_id, prompt }, ofManyUsers) {
+  return element(
+    "summary",
+    {},
+    element("time", { datetime: timestamp }, shown(timestamp)),
+    " ",
+    element("span", {}, KINDS[kind]),
+    " ",
+    element("span", { class: `state ${status}` }, STATES[status]),
+    " ",
+    model !== null && element("bdi", { class: "model" }, model),
+    " ",
+    ofManyUsers && element("bdi", { class: "user" }, user_id),
+    " ",
+    element("span", { class: "excerpt", dir: "auto" }, excerpt(prompt)),
+  );
+}
+
+/** @param {string} text */
+function excerpt(text) {
+  const characters = Array.from(text.slice(0, 4 * EXCERPT).replace(/\s+/g, " "));
+  return characters.length > EXCERPT ? `${characters.slice(0, EXCERPT).join("")}…` : characters.join("");
+}
+
+/**
+ * @param {AuditRecord} record
+ * @param {(id: string) => void} showMadeFrom
+ */
+function opened(record, showMadeFrom) {
+  const { kind, status, detail, metadata, error } = record;
+  return element(
+    "div",
+    { class: "opened" },
+    error && failure(error),
+    element("div", { class: "pair" }, text("Prompt", record.prompt), response(record)),
+    detail.instructions && text("Instructions", detail.instructions),
+    detail.rejected && text("Rejected text of the model", detail.rejected),
+    metadata && text("Metadata", JSON.stringify(metadata, null, 2)),
+    element(
+      "div",
+      { class: "report" },
+      detail.changes && section("Changes", changes(detail.changes)),
+      detail.assumptions && section("Assumptions", assumptions(detail.assumptions)),
+      detail.integrity && section("What a program depends on", integrity(detail.integrity)),
+      section("The call", facts(factsOf(record))),
+    ),
+    kind === "refine" &&
+      status === "succeeded" &&
+      element("button", { type: "button", onclick: () => showMadeFrom(record.id) }, "Show what was made from it"),
+  );
+}
+
+/** @param {NonNullable<AuditRecord["error"]>} error */
+function failure({ title, detail, type, status }) {
+  return element(
+    "div",
+    { class: "notice error" },
+    element("strong", { dir: "auto" }, title),
+    element("p", { dir: "auto" }, detail),
+    element("p", { class: "hint" }, `${status}, `, element("code", {}, type)),
+  );
+}
+
+/** @param {AuditRecord} record */
+function response({ kind, detail, response }) {
+  if (response === null) return element("p", { class: "hint" }, "No response.");
+  if (kind !== "refine") return text("Response", response);
+  return text(detail.refined === false ? "Response: the draft, unchanged" : "Response: the refined prompt", response);
+}
+
+/**
+ * @param {string} name
+ * @param {string} content
+ */
+function text(name, content) {
+  return element(
+    "section",
+    { class: "text" },
+    element("h3", {}, name),
+    // With a keyboard, only what can have the focus can be scrolled.
+    element("pre", { class: "prompt", dir: "auto", tabindex: 0, role: "region", "aria-label": name }, content),
+  );
+}
+
+/** @param {AuditRecord} record */
+function factsOf({ detail, usage, latency_ms, completed_at, ...record }) {
+  const rest = Object.entries(detail).filter(([name, value]) => !SHOWN_ABOVE.has(name) && value !== null);
+  return {
+    "Made by": record.engine === "offline" ? "built-in rules, no model" : record.model,
+    Strategy: detail.strategy,
+    "Made from": detail.parent_id,
+    "Tokens in": usage?.input_tokens,
+    "Tokens out": usage?.output_tokens,
+    Latency: latency_ms === null ? null : milliseconds(latency_ms),
+    User: record.user_id,
+    Client: record.client_id,
+    Begun: record.timestamp,
+    Ended: completed_at,
+    "Request id": record.request_id,
+    Id: record.id,
+    ...Object.fromEntries(rest.map(([name, value]) => [name.replaceAll("_", " "), String(value)])),
+  };
+}

@@ -1,0 +1,14 @@
+/** What people read for the API's values. */
+
+export const KINDS = { refine: "Refinement", generate: "Generation", client: "Reported" };
+
+export const STATES = { pending: "Pending", succeeded: "Succeeded", failed: "Failed", abandoned: "Abandoned" };
+
+/**
+ * @param {number} number
+ * @param {string} one
+ * @param {string} [more]
+ */
+export function counted(number, one, more = `${one}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : more}`;
+}
