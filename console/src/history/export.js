@@ -1,8 +1,8 @@
 import { element } from "../elements.js";
 import { errorNotice } from "../notice.js";
 import { inWords } from "../problems.js";
+import { counted } from "../words.js";
 import { Pages } from "./pages.js";
-import { counted } from "./words.js";
 
 const BEGIN = "Export as NDJSON";
 

@@ -1,6 +1,6 @@
 import { element, field, uniqueId } from "../elements.js";
+import { KINDS, STATES } from "../words.js";
 import { momentOf } from "./moments.js";
-import { KINDS, STATES } from "./words.js";
 
 /**
  * Which records to look at.

@@ -1,9 +1,9 @@
 import { element } from "../elements.js";
 import { errorNotice } from "../notice.js";
 import { inWords } from "../problems.js";
+import { counted } from "../words.js";
 import { Pages } from "./pages.js";
 import { recordItem } from "./record.js";
-import { counted } from "./words.js";
 
 const PAGE = 20;
 

@@ -1,7 +1,7 @@
 import { element } from "../elements.js";
 import { assumptions, changes, facts, integrity, milliseconds, section } from "../refine/report.js";
+import { KINDS, STATES } from "../words.js";
 import { shown } from "./moments.js";
-import { KINDS, STATES } from "./words.js";
 
 /** @typedef {import("../types.js").AuditRecord} AuditRecord */
 

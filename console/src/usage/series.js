@@ -41,25 +41,28 @@ export function series({ from, to, items }, mostColumns, mostModels) {
 }
 
 /**
+ * The models of a chart, in its order.
+ *
  * @param {DayOfUsage[]} items
  * @param {number} most
  */
-function modelsOf(items, most) {
-  const totals = Object.entries(byModel(items));
-  const names = totals.sort(([, a], [, b]) => b.calls - a.calls).map(([name]) => name);
+export function modelsOf(items, most) {
+  const names = byModel(items).map(([name]) => name);
   return names.length <= most ? names : [...names.slice(0, most - 1), OTHERS];
 }
 
 /**
- * What each model comes to in all.
+ * What each model comes to in all, most called first.
  *
  * @param {DayOfUsage[]} items
+ * @returns {[string, Sums][]}
  */
 export function byModel(items) {
   /** @type {Map<string, DayOfUsage[]>} */
   const found = new Map();
   for (const item of items) found.set(item.model, [...(found.get(item.model) ?? []), item]);
-  return Object.fromEntries(Array.from(found, ([model, days]) => [model, sum(days)]));
+  const totals = Array.from(found, /** @returns {[string, Sums]} */ ([model, days]) => [model, sum(days)]);
+  return totals.sort(([, a], [, b]) => b.calls - a.calls);
 }
 
 /**
