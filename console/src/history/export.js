@@ -60,7 +60,7 @@ export function exporter(api, query) {
   function save(file, count) {
     URL.revokeObjectURL(address);
     address = URL.createObjectURL(file);
-    const name = `klamala-log-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.ndjson`;
+    const name = `klamala-log-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}Z.ndjson`;
     const link = element("a", { href: address, download: name }, `Save ${name}`);
     tell(`${counted(count, "record")} exported.`);
     outcome.append(link);

@@ -110,8 +110,8 @@ function text(name, content) {
     "section",
     { class: "text" },
     element("h3", {}, name),
-    // With a keyboard, only what can have the focus can be scrolled.
-    element("pre", { class: "prompt", dir: "auto", tabindex: 0, role: "region", "aria-label": name }, content),
+    // With a keyboard, only what can have the focus can be scrolled. No landmark: several records may be open.
+    element("pre", { class: "prompt", dir: "auto", tabindex: 0, role: "group", "aria-label": name }, content),
   );
 }
 

@@ -87,7 +87,7 @@ class Log:
             "engine": None,
             "usage": None,
             "latency_ms": None,
-            "metadata": {"session": 12345678901234567890},
+            "metadata": {"session": 12345678901234567890, "ratio": 1.0},
         }
         return self.record(age, **{**values, **changes})
 
