@@ -194,13 +194,15 @@ function pattern(id, place) {
 }
 
 /**
- * The next number that `LINES` lines divide evenly: 4, 8, 20, 40, 80, 200…
+ * The next number that `LINES` lines divide evenly, and whose parts are short to write: 4, 8, 12, 16, 20, 24, 32, 40, 60, 80, 100…
  *
  * @param {number} value
  */
 export function roundedUp(value) {
   if (value <= LINES) return LINES;
   const power = 10 ** Math.floor(Math.log10(value / LINES));
-  const factor = [1, 2, 2.5, 5, 10].find((step) => step * power * LINES >= value && Number.isInteger(step * power));
+  const factor = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(
+    (step) => step * power * LINES >= value && Number.isInteger(step * power),
+  );
   return (factor ?? 10) * power * LINES;
 }

@@ -4,51 +4,55 @@ import { inWords } from "../problems.js";
 import { counted } from "../words.js";
 import { Pages } from "./pages.js";
 
+const PAGE = 100;
 const BEGIN = "Export as NDJSON";
 
-/**
- * Saves all records that the filters select as NDJSON (https://github.com/ndjson/ndjson-spec): a record a line.
- *
- * @param {import("../api.js").Api} api
- * @param {() => URLSearchParams} query
- */
-export function exporter(api, query) {
-  const button = element("button", { type: "button", onclick: () => (stop ? stop.abort() : start()) }, BEGIN);
-  const state = element("p", { role: "status", class: "hint" });
-  const outcome = element("div");
+/** Saves all records that the filters select as NDJSON (https://github.com/ndjson/ndjson-spec): a record a line. */
+export class Exporter {
+  #start;
+  #state = element("p", { role: "status", class: "hint" });
+  #outcome = element("div");
   /** @type {AbortController | null} */
-  let stop = null;
-  let address = "";
+  #stop = null;
+  #address = "";
 
-  function start() {
-    follow(new Export(api, query()));
+  button = element("button", { type: "button", onclick: () => this.#press() }, BEGIN);
+  element = element("div", { class: "export" }, this.#state, this.#outcome);
+
+  /**
+   * @param {import("../api.js").Api} api
+   * @param {import("./filters.js").Filters} filters
+   */
+  constructor(api, filters) {
+    this.#start = () => this.#follow(new Export(api, filters.query(PAGE)));
+  }
+
+  #press() {
+    if (this.#stop) this.#stop.abort();
+    else this.#start();
   }
 
   /** @param {Export} job */
-  async function follow(job) {
-    stop = new AbortController();
-    button.textContent = "Cancel the export";
-    outcome.replaceChildren();
+  async #follow(job) {
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    this.button.textContent = "Cancel the export";
+    this.#outcome.replaceChildren();
     try {
-      save(await job.done(stop.signal, tell), job.count);
+      this.#save(await job.done(signal, (text) => this.#tell(text)), job.count);
     } catch (error) {
-      state.textContent = `Nothing is saved: ${counted(job.count, "record")} had come.`;
-      if (!stop.signal.aborted) outcome.append(errorNotice(error), goOn(job));
+      this.#tell(`Nothing is saved: ${counted(job.count, "record")} had come.`);
+      if (!signal.aborted) this.#outcome.append(errorNotice(error, this.#goOn(job)));
     }
-    stop = null;
-    button.textContent = BEGIN;
-  }
-
-  /** @param {string} text */
-  function tell(text) {
-    state.textContent = text;
+    this.#stop = null;
+    this.button.textContent = BEGIN;
   }
 
   /** @param {Export} job */
-  function goOn(job) {
+  #goOn(job) {
     const again = () => {
-      button.focus();
-      follow(job);
+      this.button.focus();
+      this.#follow(job);
     };
     return element("button", { type: "button", onclick: again }, "Go on with the export");
   }
@@ -57,17 +61,20 @@ export function exporter(api, query) {
    * @param {Blob} file
    * @param {number} count
    */
-  function save(file, count) {
-    URL.revokeObjectURL(address);
-    address = URL.createObjectURL(file);
+  #save(file, count) {
+    URL.revokeObjectURL(this.#address);
+    this.#address = URL.createObjectURL(file);
     const name = `klamala-log-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}Z.ndjson`;
-    const link = element("a", { href: address, download: name }, `Save ${name}`);
-    tell(`${counted(count, "record")} exported.`);
-    outcome.append(link);
+    const link = element("a", { href: this.#address, download: name }, `Save ${name}`);
+    this.#tell(`${counted(count, "record")} exported.`);
+    this.#outcome.append(link);
     link.click();
   }
 
-  return { button, element: element("div", { class: "export" }, state, outcome) };
+  /** @param {string} text */
+  #tell(text) {
+    this.#state.textContent = text;
+  }
 }
 
 /** Records on their way into a file. After an error it can go on where it was. */

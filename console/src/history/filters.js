@@ -1,131 +1,114 @@
-import { element, field, uniqueId } from "../elements.js";
+import { element, field } from "../elements.js";
 import { KINDS, STATES } from "../words.js";
+import { Suggesting, select, text } from "./inputs.js";
 import { momentOf } from "./moments.js";
 
-/**
- * Which records to look at.
- *
- * @param {import("../session.js").Session} session
- * @param {() => void} submit
- * @param {...Node} buttons More that can be done with the records.
- */
-export function filters(session, submit, ...buttons) {
-  const kind = select(KINDS);
-  const status = select(STATES);
-  const models = suggesting(256);
-  const users = suggesting(128);
-  const parent = text(36);
-  const from = element("input", { type: "datetime-local", step: 1 });
-  const to = element("input", { type: "datetime-local", step: 1 });
-  const all = session.can("log:read:all");
+/** Which records to look at: the parameters of `GET /log-request`, as a form. */
+export class Filters {
+  #submit;
+  #kind = select(KINDS);
+  #status = select(STATES);
+  #models = new Suggesting(256);
+  #users = new Suggesting(128);
+  #parent = text(36);
+  #from = element("input", { type: "datetime-local", step: 1 });
+  #to = element("input", { type: "datetime-local", step: 1 });
+  #buttons = element(
+    "div",
+    { class: "row" },
+    element("button", { type: "submit", class: "primary" }, "Show"),
+    // A form is reset after the click.
+    element("button", { type: "reset", onclick: () => setTimeout(() => this.#submit()) }, "Show all"),
+  );
+  element;
 
-  /** @returns {Record<string, string | null>} */
-  function chosen() {
-    return {
-      kind: kind.value,
-      status: status.value,
-      model: models.input.value.trim(),
-      user_id: users.input.value,
-      parent_id: parent.value.trim(),
-      from: momentOf(from.value),
-      to: momentOf(to.value),
-    };
+  /**
+   * @param {import("../session.js").Session} session
+   * @param {() => void} submit
+   */
+  constructor(session, submit) {
+    this.#submit = submit;
+    this.element = element(
+      "form",
+      { class: "card filters", "aria-labelledby": "history", onsubmit: this.#send },
+      element("h2", { id: "history" }, "History"),
+      element(
+        "div",
+        { class: "fields" },
+        field("Kind", this.#kind),
+        field("Status", this.#status),
+        field("Model", this.#models.input),
+        session.can("log:read:all") && field("User", this.#users.input),
+        field("From", this.#from),
+        field("Before", this.#to),
+        field("Made from", this.#parent, "The id of a refinement."),
+      ),
+      this.#models.list,
+      this.#users.list,
+      this.#buttons,
+    );
   }
 
-  const form = element(
-    "form",
-    {
-      class: "card filters",
-      "aria-labelledby": "history",
-      onsubmit: (/** @type {Event} */ event) => {
-        event.preventDefault();
-        submit();
-      },
-    },
-    element("h2", { id: "history" }, "History"),
-    element(
-      "div",
-      { class: "fields" },
-      field("Kind", kind),
-      field("Status", status),
-      field("Model", models.input),
-      all && field("User", users.input),
-      field("From", from),
-      field("Before", to),
-      field("Made from", parent, "The id of a refinement."),
-    ),
-    models.list,
-    users.list,
-    element(
-      "div",
-      { class: "row" },
-      element("button", { type: "submit", class: "primary" }, "Show"),
-      element("button", { type: "reset", onclick: () => setTimeout(submit) }, "Show all"),
-      ...buttons,
-    ),
-  );
+  /**
+   * Something else that can be done with the records.
+   *
+   * @param {HTMLElement} button
+   * @param {HTMLElement} outcome
+   */
+  offer(button, outcome) {
+    this.#buttons.append(button);
+    this.element.append(outcome);
+  }
 
-  return {
-    element: form,
-    /** @param {number} limit How many records a page has. */
-    query(limit) {
-      const given = Object.entries(chosen()).filter(([, value]) => value);
-      return new URLSearchParams([["limit", String(limit)], .../** @type {[string, string][]} */ (given)]);
-    },
-    /** @returns {boolean} Whether anything narrows the records. */
-    get narrow() {
-      return Object.values(chosen()).some(Boolean);
-    },
-    /**
-     * Offer what is in these records.
-     *
-     * @param {import("../types.js").AuditRecord[]} records
-     */
-    suggest(records) {
-      for (const record of records) {
-        models.offer(record.model);
-        users.offer(record.user_id);
-      }
-    },
-    /** @param {string} id */
-    showMadeFrom(id) {
-      form.reset();
-      parent.value = id;
-      submit();
-      parent.focus();
-    },
-  };
-}
+  /** @param {number} limit How many records a page has. */
+  query(limit) {
+    const query = new URLSearchParams({ limit: String(limit) });
+    for (const [name, value] of this.#given) query.set(name, value);
+    return query;
+  }
 
-/** @param {Record<string, string>} words By the value that the API has for it. */
-function select(words) {
-  const options = Object.entries(words).map(([value, word]) => element("option", { value }, word));
-  return element("select", {}, element("option", { value: "" }, "All"), ...options);
-}
+  /** Whether anything narrows the records. */
+  get isNarrow() {
+    return this.#given.length > 0;
+  }
 
-/** @param {number} longest */
-function text(longest) {
-  return element("input", { type: "text", maxlength: longest, autocomplete: "off", spellcheck: "false", dir: "auto" });
-}
+  /**
+   * Let the fields suggest what is in these records.
+   *
+   * @param {import("../types.js").AuditRecord[]} records
+   */
+  suggest(records) {
+    for (const record of records) {
+      this.#models.suggest(record.model);
+      this.#users.suggest(record.user_id);
+    }
+  }
 
-/**
- * A field for any text, with some to choose from.
- *
- * @param {number} longest
- */
-function suggesting(longest) {
-  const list = element("datalist", { id: uniqueId() });
-  const input = text(longest);
-  input.setAttribute("list", list.id);
-  const offered = new Set();
-  return {
-    input,
-    list,
-    /** @param {string | null} value */
-    offer(value) {
-      if (value === null || offered.has(value)) return;
-      offered.add(value);
-      list.append(element("option", { value }));
-    },
+  /** @param {string} id */
+  showMadeFrom(id) {
+    this.element.reset();
+    this.#parent.value = id;
+    this.#submit();
+    this.#parent.focus();
+  }
+
+  get #given() {
+    /** @type {[string, string][]} */
+    const all = [
+      ["kind", this.#kind.value],
+      ["status", this.#status.value],
+      ["model", this.#models.input.value.trim()],
+      ["user_id", this.#users.input.value],
+      ["parent_id", this.#parent.value.trim()],
+      ["from", momentOf(this.#from.value)],
+      ["to", momentOf(this.#to.value)],
+    ];
+    return all.filter(([, value]) => value !== "");
+  }
+
+  /** @param {Event} event */
+  #send = (event) => {
+    event.preventDefault();
+    this.#submit();
   };
 }

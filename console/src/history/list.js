@@ -5,83 +5,98 @@ import { counted } from "../words.js";
 import { Pages } from "./pages.js";
 import { recordItem } from "./record.js";
 
+/** @typedef {import("../types.js").AuditRecord} AuditRecord */
+
 const PAGE = 20;
 
-/**
- * Records, a page at a time.
- *
- * @param {import("../types.js").Services} services
- * @param {ReturnType<typeof import("./filters.js").filters>} filter
- */
-export function recordList({ api, session }, filter) {
-  const items = element("ol", { class: "records", "aria-label": "Records" });
-  const state = element("p", { role: "status", class: "hint" });
-  const errors = element("div");
-  const more = element("button", { type: "button", onclick: () => load() }, "Load more");
-  let pages = new Pages(api, filter.query(PAGE));
-  let stop = new AbortController();
-  let busy = false;
+/** Records, a page at a time. */
+export class RecordList {
+  #services;
+  #filters;
+  #items = element("ol", { class: "records", "aria-label": "Records" });
+  #state = element("p", { role: "status", class: "hint" });
+  #errors = element("div");
+  #more = element("button", { type: "button", hidden: true, onclick: () => this.#load() });
+  element = element("section", { "aria-label": "Records" }, this.#state, this.#items, this.#errors, this.#more);
 
-  function show() {
-    stop.abort();
-    stop = new AbortController();
-    pages = new Pages(api, filter.query(PAGE));
-    items.replaceChildren();
-    busy = false;
-    load();
+  #pages;
+  #stop = new AbortController();
+  isBusy = false;
+
+  /**
+   * @param {import("../types.js").Services} services
+   * @param {import("./filters.js").Filters} filters
+   */
+  constructor(services, filters) {
+    this.#services = services;
+    this.#filters = filters;
+    this.#pages = new Pages(services.api, filters.query(PAGE));
   }
 
-  async function load() {
-    if (busy) return;
-    busy = true;
-    const { signal } = stop;
-    errors.replaceChildren();
-    state.textContent = "Loading.";
+  /** Begin anew, with what the filters select now. */
+  show() {
+    this.#stop.abort();
+    this.#stop = new AbortController();
+    this.#pages = new Pages(this.#services.api, this.#filters.query(PAGE));
+    this.#items.replaceChildren();
+    this.#more.hidden = true;
+    this.isBusy = false;
+    this.#load();
+  }
+
+  async #load() {
+    if (this.isBusy) return;
+    this.isBusy = true;
+    const { signal } = this.#stop;
+    this.#errors.replaceChildren();
+    this.#tell("Loading.");
     try {
-      const records = await pages.next({ signal, waiting });
-      if (!signal.aborted) add(records);
+      const records = await this.#pages.next({ signal, waiting: this.#wait });
+      if (signal.aborted) return;
+      this.#add(records);
     } catch (error) {
       if (signal.aborted) return;
-      state.textContent = "";
-      more.textContent = "Try again";
-      errors.append(errorNotice(error));
+      this.#tell("");
+      this.#errors.append(errorNotice(error));
+      this.#offer("Try again");
     }
-    busy = false;
+    this.isBusy = false;
   }
 
-  /** @param {import("../types.js").AuditRecord[]} records */
-  function add(records) {
-    const fresh = records.map((record) => recordItem(record, session.can("log:read:all"), filter.showMadeFrom));
-    const first = items.childElementCount === 0;
-    const leaving = document.activeElement === more && !pages.hasMore;
-    items.append(...fresh);
-    filter.suggest(records);
-    state.textContent = told(first ? 0 : records.length);
-    more.textContent = "Load more";
-    more.hidden = !pages.hasMore;
+  /** @param {AuditRecord[]} records */
+  #add(records) {
+    const { session } = this.#services;
+    const before = this.#items.childElementCount;
+    const fresh = records.map((record) => recordItem(record, session, (id) => this.#filters.showMadeFrom(id)));
+    const hadFocus = document.activeElement === this.#more;
+    this.#items.append(...fresh);
+    this.#filters.suggest(records);
+    this.#tell(this.#summary(before > 0 ? records.length : 0));
+    this.#offer("Load more");
+    this.#more.hidden = !this.#pages.hasMore;
     // The button that had the focus is gone.
-    if (leaving) fresh[0]?.querySelector("summary")?.focus();
+    if (hadFocus && this.#more.hidden) fresh[0]?.querySelector("summary")?.focus();
   }
 
   /** @param {number} added How many came to those that were there. */
-  function told(added) {
-    const all = items.childElementCount;
-    if (all === 0) return filter.narrow ? "No record is like this." : "Nothing has been recorded yet.";
+  #summary(added) {
+    const all = this.#items.childElementCount;
+    if (all === 0) return this.#filters.isNarrow ? "No record is like this." : "Nothing has been recorded yet.";
     const news = added > 0 ? `${counted(added, "more record")}: ` : "";
-    return `${news}${counted(all, "record")} shown, ${pages.hasMore ? "and there are more" : "and that is all"}.`;
+    return `${news}${counted(all, "record")} shown, ${this.#pages.hasMore ? "and there are more" : "and that is all"}.`;
   }
 
-  /**
-   * @param {number} seconds
-   * @param {unknown} error
-   */
-  function waiting(seconds, error) {
-    state.textContent = `${inWords(error).title}: trying again in ${seconds} s.`;
+  /** @param {string} name */
+  #offer(name) {
+    this.#more.textContent = name;
+    this.#more.hidden = false;
   }
 
-  return {
-    element: element("section", { "aria-label": "Records" }, state, items, errors, more),
-    show,
-    isBusy: () => busy,
-  };
+  /** @type {import("./pages.js").How["waiting"]} */
+  #wait = (seconds, error) => this.#tell(`${inWords(error).title}: trying again in ${seconds} s.`);
+
+  /** @param {string} text */
+  #tell(text) {
+    this.#state.textContent = text;
+  }
 }

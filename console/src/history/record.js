@@ -15,15 +15,16 @@ const SHOWN_ABOVE = new Set(
  * A record as a line, which opens to all that there is of it.
  *
  * @param {AuditRecord} record
- * @param {boolean} ofManyUsers
+ * @param {import("../session.js").Session} session
  * @param {(id: string) => void} showMadeFrom
  */
-export function recordItem(record, ofManyUsers, showMadeFrom) {
+export function recordItem(record, session, showMadeFrom) {
   const open = () => {
     // A record may be long: nothing is made of it before somebody looks.
-    if (details.open && details.childElementCount === 1) details.append(opened(record, showMadeFrom));
+    if (details.open && details.childElementCount === 1)
+      details.append(opened(record), rounds(record, session, showMadeFrom));
   };
-  const details = element("details", { ontoggle: open }, summary(record, ofManyUsers));
+  const details = element("details", { ontoggle: open }, summary(record, session.can("log:read:all")));
   return element("li", {}, details);
 }
 
@@ -56,11 +57,27 @@ function excerpt(text) {
 }
 
 /**
+ * The rounds before and after a refinement, and a way to the next one.
+ *
  * @param {AuditRecord} record
+ * @param {import("../session.js").Session} session
  * @param {(id: string) => void} showMadeFrom
  */
-function opened(record, showMadeFrom) {
-  const { kind, status, detail, metadata, error } = record;
+function rounds({ id, kind, status, user_id, client_id }, session, showMadeFrom) {
+  if (kind !== "refine" || status !== "succeeded") return "";
+  // A token that reads all users' records is the client's own, and goes on from the client's own refinements alone.
+  const own = !session.can("log:read:all") || user_id === client_id;
+  return element(
+    "div",
+    { class: "row rounds" },
+    own && session.can("refine") && element("a", { href: `#/refine/${id}` }, "Open it in Refine"),
+    element("button", { type: "button", onclick: () => showMadeFrom(id) }, "Show what was made from it"),
+  );
+}
+
+/** @param {AuditRecord} record */
+function opened(record) {
+  const { detail, metadata, error } = record;
   return element(
     "div",
     { class: "opened" },
@@ -77,9 +94,6 @@ function opened(record, showMadeFrom) {
       detail.integrity && section("What a program depends on", integrity(detail.integrity)),
       section("The call", facts(factsOf(record))),
     ),
-    kind === "refine" &&
-      status === "succeeded" &&
-      element("button", { type: "button", onclick: () => showMadeFrom(record.id) }, "Show what was made from it"),
   );
 }
 

@@ -1,9 +1,7 @@
 import { element } from "../elements.js";
-import { exporter } from "../history/export.js";
-import { filters } from "../history/filters.js";
-import { recordList } from "../history/list.js";
-
-const EXPORT_PAGE = 100;
+import { Exporter } from "../history/export.js";
+import { Filters } from "../history/filters.js";
+import { RecordList } from "../history/list.js";
 
 /** @type {import("../types.js").View} */
 export const historyView = {
@@ -11,13 +9,16 @@ export const historyView = {
   title: "History",
   scope: "log:read",
   make(services) {
-    const download = exporter(services.api, () => filter.query(EXPORT_PAGE));
-    const filter = filters(services.session, () => list.show(), download.button);
-    const list = recordList(services, filter);
+    const filters = new Filters(services.session, () => list.show());
+    const list = new RecordList(services, filters);
+    const exporter = new Exporter(services.api, filters);
+    filters.offer(exporter.button, exporter.element);
     return {
-      element: element("div", { class: "history" }, filter.element, download.element, list.element),
-      // What has been recorded meanwhile is wanted; what is on its way is not disturbed.
-      shown: () => list.isBusy() || list.show(),
+      element: element("div", {}, filters.element, list.element),
+      shown() {
+        // What has been recorded meanwhile is wanted; what is on its way is not disturbed.
+        if (!list.isBusy) list.show();
+      },
     };
   },
 };

@@ -116,6 +116,23 @@ def test_what_was_made_from_a_refinement_is_found(person: Person, log: Log) -> N
     expect(person.page.get_by_label("Made from")).to_have_value(parent.id)
 
 
+def test_a_refinement_is_taken_up_again(person: Person, log: Log, upstream: Upstream) -> None:
+    """From its record to the refine view, and on from there; not from what is another user's."""
+    mine, ann = log.record(), log.record(60, user_id="ann")
+    log.put(mine, ann)
+    person.arrive("/#/history")
+    opened(person).get_by_role("link", name="Open it in Refine").click()
+    expect(person.text_of("Version 1")).to_have_text("Greet {{name}}.")
+    person.refine_again("warmer")
+    expect(person.text_of("Version 2")).to_be_visible()
+    person.page.get_by_role("link", name="History").click()
+    expect(lines(person)).to_have_count(3)
+    expect(opened(person)).to_contain_text(mine.id)
+    other = opened(person, 2)
+    expect(other.get_by_role("button", name="Show what was made from it")).to_be_visible()
+    expect(other.get_by_role("link")).to_have_count(0)
+
+
 def test_a_time_is_meant_as_the_clock_on_the_wall_shows_it(
     browser: Browser, service: Service, new_key: NewKey, environ: dict[str, str]
 ) -> None:
