@@ -12,7 +12,6 @@ from clients import register
 from scripts.service import Service
 from storage import open_storage
 from tests import upstream as fake
-from tests.e2e.console.browser import chromium, no_browser
 from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
 from tests.e2e.test_service import environment
@@ -20,14 +19,6 @@ from tests.stores import sqlite_url
 from tests.upstream import Upstream
 
 NewKey = Callable[..., str]
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    if missing := no_browser():
-        pytest.skip(missing)
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="package")
