@@ -7,9 +7,16 @@ import { shown } from "./moments.js";
 
 const EXCERPT = 160;
 // Of a record's detail; the rest stands among the facts under its own name.
-const SHOWN_ABOVE = new Set(
-  "strategy parent_id instructions refined changes assumptions integrity rejected".split(" "),
-);
+const SHOWN_ABOVE = new Set([
+  "strategy",
+  "parent_id",
+  "instructions",
+  "refined",
+  "changes",
+  "assumptions",
+  "integrity",
+  "rejected",
+]);
 
 /**
  * A record as a line, which opens to all that there is of it.
@@ -52,8 +59,9 @@ function summary({ timestamp, kind, status, model, user_id, prompt }, ofManyUser
 
 /** @param {string} text */
 function excerpt(text) {
-  const characters = Array.from(text.slice(0, 4 * EXCERPT).replace(/\s+/g, " "));
-  return characters.length > EXCERPT ? `${characters.slice(0, EXCERPT).join("")}…` : characters.join("");
+  // A character takes two units at most, so that these hold one more than is shown, or all that there are.
+  const beginning = Array.from(text.trimStart().slice(0, 2 * EXCERPT + 1));
+  return beginning.length > EXCERPT ? `${beginning.slice(0, EXCERPT).join("")}…` : beginning.join("");
 }
 
 /**

@@ -91,6 +91,5 @@ def person(service: Service, new_key: NewKey, upstream: Upstream, context: Brows
 @pytest.fixture
 def log(environ: dict[str, str], person: Person) -> Iterator[Log]:
     """The person's records."""
-    written = Log(environ["DATABASE_URL"], person.api_key.partition(".")[0])
-    yield written
-    written.storage.close()
+    with Log(environ["DATABASE_URL"], person.api_key) as written:
+        yield written

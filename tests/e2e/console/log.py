@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from records import OBSERVED, REPORTED, Kind, Record, Status, new_id, utc_now
 from storage import open_storage
@@ -31,12 +31,18 @@ REFINED = {
 
 
 class Log:
-    """The records of one client, in the database of a running service."""
+    """The records of the client with this key, in the database of a running service. Use it as a context manager."""
 
-    def __init__(self, url: str, client_id: str) -> None:
-        self.client_id = client_id
-        self.storage = open_storage(url)
+    def __init__(self, url: str, api_key: str) -> None:
+        self.client_id = api_key.partition(".")[0]
+        self._storage = open_storage(url)
         self._begin = utc_now()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._storage.close()
 
     def record(self, age: float = 0, **changes: Any) -> Record:
         """A refinement of the client's own that succeeded `age` seconds ago."""
@@ -93,4 +99,4 @@ class Log:
 
     def put(self, *records: Record) -> None:
         """Store records as they are."""
-        bulk(self.storage, records)
+        bulk(self._storage, records)

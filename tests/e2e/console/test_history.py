@@ -140,10 +140,9 @@ def test_a_time_is_meant_as_the_clock_on_the_wall_shows_it(
     zone = "Asia/Kolkata"
     with browser.new_context(timezone_id=zone) as context:
         person = Person(context.new_page(), service.url, new_key())
-        log = Log(environ["DATABASE_URL"], person.api_key.partition(".")[0])
-        noon = log.record().timestamp.replace(hour=12, minute=0, second=1, microsecond=0) - timedelta(days=1)
-        log.put(*(log.record(timestamp=noon + timedelta(seconds=second)) for second in range(3)))
-        log.storage.close()
+        with Log(environ["DATABASE_URL"], person.api_key) as log:
+            noon = log.record().timestamp.replace(hour=12, minute=0, second=1, microsecond=0) - timedelta(days=1)
+            log.put(*(log.record(timestamp=noon + timedelta(seconds=second)) for second in range(3)))
         person.arrive("/#/history")
         expect(lines(person)).to_have_count(3)
         local = noon.astimezone(ZoneInfo(zone))

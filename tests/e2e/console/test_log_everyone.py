@@ -30,9 +30,8 @@ def test_axe_finds_nothing(
     """Each view, empty, filled and in error, is without a fault, on a telephone and on a wide screen."""
     with seen(browser, scheme, NARROW) as page:
         person = Person(page, service.url, new_key())
-        log = Log(environ["DATABASE_URL"], person.api_key.partition(".")[0])
-        scene(person, log)
-        log.storage.close()
+        with Log(environ["DATABASE_URL"], person.api_key) as log:
+            scene(person, log)
         for width in (NARROW, WIDE):
             page.set_viewport_size({"width": width, "height": 900})
             assert faults(page) == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
+from tests.e2e.console.screens import SCHEMES, Scheme
 
 DAY = timedelta(days=1).total_seconds()
 CHARTS = ("Calls", "Tokens", "Failures", "Mean latency")
@@ -140,3 +143,29 @@ def test_the_token_expires(person: Person, log: Log) -> None:
     person.page.unroute_all()
     person.sign_in()
     expect(person.main.get_by_text("1 finished call.")).to_be_visible()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)` (WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance)."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_colour_stands_out(person: Person, log: Log, scheme: Scheme) -> None:
+    """A bar has 3:1 against its card (WCAG 2.2, 1.4.11), and a pattern of its own, so that colour is not all."""
+    log.put(*(log.record(model=f"model-{number}") for number in range(6)))
+    person.page.emulate_media(color_scheme=scheme)
+    person.arrive("/#/usage")
+    expect(charts(person)).to_have_count(4)
+    patterns = charts(person).nth(0).locator("pattern")
+    expect(patterns).to_have_count(6)
+    fills = patterns.locator("rect").evaluate_all("rects => rects.map((rect) => getComputedStyle(rect).fill)")
+    card = luminance(person.page.get_by_role("figure").first.evaluate("card => getComputedStyle(card).backgroundColor"))
+    for fill in fills:
+        lighter, darker = sorted((luminance(fill), card), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, fill
+    assert len(set(fills)) == 6
+    marks = patterns.locator("path").evaluate_all("paths => paths.map((path) => path.getAttribute('d'))")
+    assert len(set(marks)) == 6
