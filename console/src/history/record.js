@@ -97,9 +97,9 @@ function opened(record) {
     element(
       "div",
       { class: "report" },
+      detail.integrity && section("What a program depends on", integrity(detail.integrity)),
       detail.changes && section("Changes", changes(detail.changes)),
       detail.assumptions && section("Assumptions", assumptions(detail.assumptions)),
-      detail.integrity && section("What a program depends on", integrity(detail.integrity)),
       section("The call", facts(factsOf(record))),
     ),
   );

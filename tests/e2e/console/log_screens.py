@@ -1,16 +1,28 @@
-"""The history and the usage as people see them: empty, filled, opened and in error."""
+"""Pictures of the history and the usage: `python -m tests.e2e.console.log_screens FOLDER [SCENE …]`.
+
+Each of them empty, filled and in error, light and dark, narrow and wide.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import expect
 
+from auth import SCOPES
 from records import Status
+from scripts.service import Service
+from tests.e2e.console.browser import chromium
 from tests.e2e.console.log import INTEGRITY, REFINED, Log
 from tests.e2e.console.person import Person
-from tests.e2e.console.screens import DRAFT
+from tests.e2e.console.screens import DRAFT, SCHEMES, WIDTHS, seen
 from tests.e2e.console.screens import REFINED as BETTER
+from tests.e2e.test_service import environment, flask
+from tests.stores import sqlite_url
 
 DAY = 24 * 60 * 60
 LOST = {
@@ -106,3 +118,21 @@ SCENES: tuple[Callable[[Person, Log], None], ...] = (
     usage,
     usage_error,
 )
+
+
+def main() -> None:
+    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as data, chromium() as browser:
+        environ = environment(Path(data), DATABASE_URL=sqlite_url(Path(data) / "console.sqlite3"))
+        with Service(environ, Path(data) / "service.log") as service:
+            for scene, scheme, width in product(SCENES, SCHEMES, WIDTHS):
+                if not wanted or scene.__name__ in wanted:
+                    made = flask(environ, "clients", "create", scene.__name__, "--scope", " ".join(SCOPES))
+                    with seen(browser, scheme, width) as page, Log(environ["DATABASE_URL"], made["api_key"]) as log:
+                        scene(Person(page, service.url, made["api_key"]), log)
+                        page.screenshot(path=folder / f"{scene.__name__}-{scheme}-{width}.png", full_page=True)
+
+
+if __name__ == "__main__":
+    main()
