@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 
 from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
@@ -169,3 +169,14 @@ def test_each_colour_stands_out(person: Person, log: Log, scheme: Scheme) -> Non
     assert len(set(fills)) == 6
     marks = patterns.locator("path").evaluate_all("paths => paths.map((path) => path.getAttribute('d'))")
     assert len(set(marks)) == 6
+
+
+def test_the_connection_is_lost(person: Person, log: Log, context: BrowserContext) -> None:
+    """The page says so, and the figures come when the connection is back."""
+    log.put(log.record())
+    person.arrive()
+    context.set_offline(True)
+    person.page.get_by_role("link", name="Usage").click()
+    expect(person.main.get_by_text("No connection: trying again")).to_be_visible()
+    context.set_offline(False)
+    expect(person.main.get_by_text("1 finished call.")).to_be_visible()
