@@ -1,6 +1,6 @@
-// Unpacks the browser of the tests into node_modules, once, and prints where it is and where its libraries are.
+// Unpacks the browser of the tests into node_modules, once, and prints where it is, its libraries and its fonts.
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 const folder = join(import.meta.dirname, "node_modules", ".chromium");
@@ -13,4 +13,17 @@ const libraries = join(folder, "al2023", "lib");
 if (!existsSync(libraries)) {
   await inflate(join(import.meta.dirname, "node_modules", "@sparticuz", "chromium", "bin", "al2023.tar.br"));
 }
-console.log(JSON.stringify({ executable, libraries }));
+// Without a single font the browser stops, and a bare machine has none. Those of the machine come first.
+const fonts = join(folder, "fonts.conf");
+await writeFile(
+  fonts,
+  `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+  <dir>${join(folder, "fonts", "fonts")}</dir>
+  <cachedir>${join(folder, "fonts-cache")}</cachedir>
+</fontconfig>
+`,
+);
+console.log(JSON.stringify({ executable, libraries, fonts }));

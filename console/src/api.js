@@ -1,9 +1,9 @@
 import { NoAnswer, Problem } from "./problems.js";
-import { answered, json } from "./requests.js";
+import { answered, parsed, text } from "./requests.js";
 import { sleep } from "./waiting.js";
 
 /** @typedef {import("./session.js").Session} Session */
-/** @typedef {{ status: number, headers: Headers, body: any }} Answer */
+/** @typedef {{ status: number, headers: Headers, body: any, text: string }} Answer `text` is the body as it came. */
 /** @typedef {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} Options */
 
 const LONGEST_WAIT = 60;
@@ -56,8 +56,9 @@ export class Api {
         signal,
       });
       const response = await answered(request);
-      const answer = await json(response);
-      if (response.ok) return { status: response.status, headers: response.headers, body: answer };
+      const sent = await text(response);
+      const answer = parsed(sent);
+      if (response.ok) return { status: response.status, headers: response.headers, body: answer, text: sent };
       const problem = new Problem(response, answer);
       if (problem.status !== 401) throw problem;
       // Another request may have found out before, and somebody may have signed in since.

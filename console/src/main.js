@@ -4,12 +4,14 @@ import { element } from "./elements.js";
 import { route } from "./router.js";
 import { Session } from "./session.js";
 import { signIn } from "./sign-in.js";
+import { historyView } from "./views/history.js";
 import { refineView } from "./views/refine.js";
+import { usageView } from "./views/usage.js";
 
 /** @typedef {import("./types.js").View} View */
 
 /** @type {View[]} */
-const VIEWS = [refineView];
+const VIEWS = [refineView, historyView, usageView];
 
 const session = new Session();
 const services = { session, api: new Api(session) };

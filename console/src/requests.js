@@ -16,19 +16,36 @@ export async function answered(request) {
 }
 
 /**
+ * The body.
+ *
+ * @param {Response} response
+ * @throws {NoAnswer}
+ */
+export async function text(response) {
+  try {
+    return await response.text();
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new NoAnswer();
+  }
+}
+
+/**
  * The body as JSON, or null: a gateway in front of the service may answer with a page of its own.
  *
  * @param {Response} response
  * @throws {NoAnswer}
  */
 export async function json(response) {
-  let text;
-  try {
-    text = await response.text();
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new NoAnswer();
-  }
+  return parsed(await text(response));
+}
+
+/**
+ * A text as JSON, or null.
+ *
+ * @param {string} text
+ */
+export function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {

@@ -33,6 +33,47 @@
  *   latency_ms: number }} Generation
  *
  * @typedef {{ id: string, description: string, default: boolean }} Choice
+ *
+ * @typedef {object} AuditRecord
+ * @property {string} id
+ * @property {"refine" | "generate" | "client"} kind
+ * @property {"pending" | "succeeded" | "failed" | "abandoned"} status
+ * @property {string} user_id
+ * @property {string} client_id
+ * @property {string} request_id
+ * @property {string} prompt
+ * @property {string | null} response
+ * @property {object | null} metadata
+ * @property {Partial<RecordDetail>} detail
+ * @property {string | null} model
+ * @property {string | null} engine
+ * @property {Tokens | null} usage
+ * @property {{ type: string, title: string, status: number, detail: string } | null} error
+ * @property {number | null} latency_ms
+ * @property {string} timestamp
+ * @property {string | null} completed_at
+ *
+ * @typedef {object} RecordDetail What belongs to the kind, and to how it ended.
+ * @property {string} strategy
+ * @property {string | null} instructions
+ * @property {string | null} parent_id
+ * @property {boolean} refined
+ * @property {Change[]} changes
+ * @property {string[]} assumptions
+ * @property {Integrity} integrity
+ * @property {string | null} rejected
+ *
+ * @typedef {object} DayOfUsage
+ * @property {string} day
+ * @property {string} model
+ * @property {number} calls
+ * @property {number} succeeded
+ * @property {number} failed
+ * @property {number} input_tokens
+ * @property {number} output_tokens
+ * @property {{ mean: number, max: number }} latency_ms
+ *
+ * @typedef {{ from: string, to: string, items: DayOfUsage[] }} Usage
  */
 
 /**

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from scripts.service import Service
 from tests.artifacts import Build
 from tests.e2e.cloud import API, WORKER, Caller, Cloud, cloud_of, through
+from tests.e2e.console.browser import chromium, no_browser
 from tests.e2e.test_service import environment
 from tests.emulator import Emulator, not_here
 from tests.stores import POSTGRESQL_BINARIES, NxServer, in_postgresql
@@ -33,6 +35,15 @@ def environ(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) 
 @pytest.fixture
 def service(tmp_path: Path, environ: dict[str, str]) -> Iterator[Service]:
     with Service(environ, tmp_path / "service.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all tests that open a page: Playwright runs once in a thread."""
+    if missing := no_browser():
+        pytest.skip(missing)
+    with chromium() as running:
         yield running
 
 

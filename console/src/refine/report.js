@@ -14,9 +14,9 @@ export function report(refinement) {
     "div",
     { class: "report" },
     section("What a program depends on", integrity(refinement.integrity)),
-    section("Changes", changes(refinement)),
-    section("Assumptions", list(refinement.assumptions, "None.")),
-    section("Cost", facts(refinement)),
+    section("Changes", changes(refinement.changes)),
+    section("Assumptions", assumptions(refinement.assumptions)),
+    section("Cost", facts(costs(refinement))),
   );
 }
 
@@ -24,21 +24,18 @@ export function report(refinement) {
  * @param {string} title
  * @param {Node} content
  */
-function section(title, content) {
+export function section(title, content) {
   return element("section", { class: "card" }, element("h3", {}, title), content);
 }
 
-/**
- * @param {string[]} texts
- * @param {string} none
- */
-function list(texts, none) {
-  if (texts.length === 0) return element("p", {}, none);
+/** @param {string[]} texts */
+export function assumptions(texts) {
+  if (texts.length === 0) return element("p", {}, "None.");
   return element("ul", { dir: "auto" }, ...texts.map((text) => element("li", {}, text)));
 }
 
-/** @param {Refinement} refinement */
-function changes({ changes }) {
+/** @param {import("../types.js").Change[]} changes */
+export function changes(changes) {
   if (changes.length === 0) return element("p", {}, "None.");
   const items = changes.map(({ reason, before, after }) =>
     element(
@@ -54,7 +51,7 @@ function changes({ changes }) {
 }
 
 /** @param {Integrity} integrity */
-function integrity({ ok, attempts, placeholders, code_blocks, urls, script_changed }) {
+export function integrity({ ok, attempts, placeholders, code_blocks, urls, script_changed }) {
   const verdict = ok
     ? "Everything was kept."
     : "The model's text lost or made up what is marked here, and was rejected.";
@@ -99,20 +96,24 @@ function chips(texts, fate) {
 }
 
 /** @param {Refinement} refinement */
-function facts({ model, engine, strategy, usage, latency_ms, id }) {
-  const made = engine === "offline" ? "built-in rules, no model" : model;
-  const rows = {
-    "Made by": made,
+function costs({ model, engine, strategy, usage, latency_ms, id }) {
+  return {
+    "Made by": engine === "offline" ? "built-in rules, no model" : model,
     Strategy: strategy,
     "Tokens in": usage?.input_tokens ?? "not counted",
     "Tokens out": usage?.output_tokens ?? "not counted",
     Latency: milliseconds(latency_ms),
     Id: id,
   };
+}
+
+/** @param {Record<string, string | number | null | undefined>} values By what they are; null is left out. */
+export function facts(values) {
+  const rows = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
   return element(
     "dl",
     {},
-    ...Object.entries(rows).flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, String(value))]),
+    ...rows.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, element("bdi", {}, String(value)))]),
   );
 }
 

@@ -52,7 +52,7 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=unpacked["executable"],
             args=list(SWITCHES),
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
+            env={"FONTCONFIG_FILE": unpacked["fonts"], **os.environ, "LD_LIBRARY_PATH": libraries},
         )
         yield browser
         browser.close()

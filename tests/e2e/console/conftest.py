@@ -12,21 +12,13 @@ from clients import register
 from scripts.service import Service
 from storage import open_storage
 from tests import upstream as fake
-from tests.e2e.console.browser import chromium, no_browser
+from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
 from tests.e2e.test_service import environment
 from tests.stores import sqlite_url
 from tests.upstream import Upstream
 
 NewKey = Callable[..., str]
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    if missing := no_browser():
-        pytest.skip(missing)
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="package")
@@ -94,3 +86,10 @@ def person(service: Service, new_key: NewKey, upstream: Upstream, context: Brows
     someone = Person(context.new_page(), service.url, new_key())
     yield someone
     assert someone.complaints == []
+
+
+@pytest.fixture
+def log(environ: dict[str, str], person: Person) -> Iterator[Log]:
+    """The person's records."""
+    with Log(environ["DATABASE_URL"], person.api_key) as written:
+        yield written

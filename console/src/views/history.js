@@ -1,0 +1,24 @@
+import { element } from "../elements.js";
+import { Exporter } from "../history/export.js";
+import { Filters } from "../history/filters.js";
+import { RecordList } from "../history/list.js";
+
+/** @type {import("../types.js").View} */
+export const historyView = {
+  route: "history",
+  title: "History",
+  scope: "log:read",
+  make(services) {
+    const filters = new Filters(services.session, () => list.show());
+    const list = new RecordList(services, filters);
+    const exporter = new Exporter(services.api, filters);
+    filters.offer(exporter.button, exporter.element);
+    return {
+      element: element("div", {}, filters.element, list.element),
+      shown() {
+        // What has been recorded meanwhile is wanted; what is on its way is not disturbed.
+        if (!list.isBusy) list.show();
+      },
+    };
+  },
+};
