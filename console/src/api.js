@@ -67,6 +67,15 @@ export class Api {
   }
 }
 
+/**
+ * @param {Answer} answer To a request for a list.
+ * @throws {NoAnswer} where the answer is somebody else's, such as the sign-in page of a network
+ */
+export function list(answer) {
+  if (!Array.isArray(answer.body?.items)) throw new NoAnswer();
+  return answer;
+}
+
 /** A name for one wish, under which it is granted once, however often it is sent: for the header `Idempotency-Key`. */
 export function idempotencyKey() {
   // Not `crypto.randomUUID`, which a page without TLS does not have.
