@@ -1,4 +1,4 @@
-import { persistently } from "../api.js";
+import { list, persistently } from "../api.js";
 
 /** @typedef {import("../types.js").AuditRecord} AuditRecord */
 /** @typedef {Parameters<typeof persistently>[1]} How */
@@ -32,7 +32,8 @@ export class Pages {
   async next(how) {
     const query = new URLSearchParams(this.#query);
     if (this.#cursor !== null) query.set("cursor", this.#cursor);
-    const { text } = await persistently(() => this.#api.get(`log-request?${query}`, { signal: how.signal }), how);
+    const { signal } = how;
+    const { text } = await persistently(async () => list(await this.#api.get(`log-request?${query}`, { signal })), how);
     const page = JSON.parse(text, /** @type {any} */ (exactly));
     this.#cursor = page.next_cursor;
     this.hasMore = page.next_cursor !== null;

@@ -13,11 +13,18 @@ export const historyView = {
     const list = new RecordList(services, filters);
     const exporter = new Exporter(services.api, filters);
     filters.offer(exporter.button, exporter.element);
+    let isSigningIn = false;
+    services.session.addEventListener("close", () => {
+      isSigningIn = true;
+    });
+    services.session.addEventListener("open", () => {
+      isSigningIn = false;
+    });
     return {
       element: element("div", {}, filters.element, list.element),
       shown() {
-        // What has been recorded meanwhile is wanted; what is on its way is not disturbed.
-        if (!list.isBusy) list.show();
+        // What was recorded meanwhile is wanted. What was opened before the token ran out stays, and what is on its way.
+        if (!isSigningIn && !list.isBusy) list.show();
       },
     };
   },

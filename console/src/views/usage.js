@@ -1,4 +1,4 @@
-import { persistently } from "../api.js";
+import { list, persistently } from "../api.js";
 import { element } from "../elements.js";
 import { errorNotice } from "../notice.js";
 import { inWords } from "../problems.js";
@@ -26,7 +26,8 @@ export const usageView = {
       const { signal } = stop;
       state.textContent = "Loading.";
       try {
-        const { body } = await persistently(() => api.get(`usage?${period.query}`, { signal }), { signal, waiting });
+        const ask = async () => list(await api.get(`usage?${period.query}`, { signal }));
+        const { body } = await persistently(ask, { signal, waiting });
         state.textContent = told(body.items);
         outcome.replaceChildren(...(body.items.length > 0 ? [charts(body), tables(body.items)] : []));
       } catch (error) {

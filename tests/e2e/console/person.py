@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Route, expect
-
-from tests.e2e.test_service import SECRET
-from tests.test_auth import HEADER, as_json, claims, signed
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
 
 class Person:
@@ -73,15 +70,6 @@ class Person:
     def report(self, title: str) -> Locator:
         """What is said under this title of the version on the right."""
         return self.main.locator("section", has=self.page.get_by_role("heading", name=title, exact=True)).last
-
-    def with_a_token_of_old(self, pattern: str) -> None:
-        """Have the coming requests to these addresses bear a token that was good once, until they are unrouted."""
-        old = signed(HEADER, as_json(claims(self.api_key.partition(".")[0], iat=1, nbf=1, exp=61)), SECRET)
-
-        def age(route: Route) -> None:
-            route.continue_(headers={**route.request.headers, "authorization": f"Bearer {old}"})
-
-        self.page.route(pattern, age)
 
     def sent(self, path: str) -> list[Request]:
         """The requests to a path below the service's address, in order."""

@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, Download, Route, expect
 from records import Kind, Record
 from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
+from tests.e2e.console.test_interruptions import expire
 
 PAGES = "**/log-request?limit=100*"
 SECOND_PAGE = "**/log-request?limit=100&cursor=*"
@@ -120,7 +121,7 @@ def test_the_connection_is_lost(person: Person, log: Log, records: list[Record],
 def test_the_token_expires_in_the_middle(person: Person, log: Log, records: list[Record]) -> None:
     """The key is asked for, and the export goes on where it was."""
     person.arrive("/#/history")
-    person.with_a_token_of_old(SECOND_PAGE)
+    expire(person, SECOND_PAGE)
     with person.page.expect_download() as download:
         person.button("Export as NDJSON").click()
         expect(person.page.get_by_text("The token is no longer good")).to_be_visible()

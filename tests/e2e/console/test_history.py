@@ -13,6 +13,7 @@ from scripts.service import Service
 from tests.e2e.console.conftest import NewKey
 from tests.e2e.console.log import REFINED, Log
 from tests.e2e.console.person import Person
+from tests.e2e.console.test_interruptions import expire
 from tests.upstream import Upstream
 
 
@@ -176,12 +177,36 @@ def test_the_token_expires_between_pages(person: Person, log: Log) -> None:
     log.put(*(log.record(age) for age in range(30)))
     person.arrive("/#/history")
     expect(lines(person)).to_have_count(20)
-    person.with_a_token_of_old("**/log-request?*")
+    expire(person, "**/log-request?*")
     person.button("Load more").click()
     expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
     person.page.unroute_all()
     person.sign_in()
     expect(lines(person)).to_have_count(30)
+
+
+def test_what_is_open_stays_after_a_new_sign_in(person: Person, log: Log) -> None:
+    """The token runs out on another request: the record that is being read is not closed."""
+    log.put(log.record(prompt="being read"))
+    person.arrive("/#/history")
+    record = opened(person)
+    expire(person, "**/log-request?*")
+    person.button("Export as NDJSON").click()
+    expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
+    person.page.unroute_all()
+    with person.page.expect_download():
+        person.sign_in()
+    expect(pane(record, "Prompt")).to_have_text("being read")
+    assert person.page.locator("details[open]").count() == 1
+
+
+def test_a_network_asks_for_a_sign_in_of_its_own(person: Person, log: Log) -> None:
+    """What is not the service's answer is none, whatever its status."""
+    log.put(log.record())
+    page = "<h1>Welcome to the hotel</h1>"
+    person.page.route("**/log-request?*", lambda route: route.fulfill(status=200, body=page), times=1)
+    person.arrive("/#/history")
+    expect(lines(person)).to_have_count(1)
 
 
 def test_the_connection_is_lost_between_pages(person: Person, log: Log, context: BrowserContext) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, Locator, expect
 from tests.e2e.console.log import Log
 from tests.e2e.console.person import Person
 from tests.e2e.console.screens import SCHEMES, Scheme
+from tests.e2e.console.test_interruptions import expire
 
 DAY = timedelta(days=1).total_seconds()
 CHARTS = ("Calls", "Tokens", "Failures", "Mean latency")
@@ -137,7 +138,7 @@ def test_the_token_expires(person: Person, log: Log) -> None:
     """The key is asked for, and then the figures come."""
     log.put(log.record())
     person.arrive()
-    person.with_a_token_of_old("**/usage?*")
+    expire(person, "**/usage?*")
     person.page.get_by_role("link", name="Usage").click()
     expect(person.page.get_by_text("The token is no longer good")).to_be_visible()
     person.page.unroute_all()
