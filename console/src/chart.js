@@ -2,7 +2,7 @@ import { uniqueId } from "./elements.js";
 import { svg } from "./svg.js";
 
 /**
- * What a chart shows: one column a label; in it one value a name, as bars upon each other or as points. Null is no value.
+ * What a chart shows: one column a label; in it one value a name, as bars upon each other or as points. Null is none.
  *
  * @typedef {object} Chart
  * @property {string} title
@@ -194,7 +194,7 @@ function pattern(id, place) {
 }
 
 /**
- * The next number that `LINES` lines divide evenly, and whose parts are short to write: 4, 8, 12, 16, 20, 24, 32, 40, 60, 80, 100…
+ * The next number that `LINES` lines divide evenly into parts that are short to write: 4, 8, 12, 16, 20, 24, 32, 40, 60…
  *
  * @param {number} value
  */

@@ -4,28 +4,22 @@ import { milliseconds } from "../refine/report.js";
 import { amount, compact } from "../words.js";
 import { modelsOf, series } from "./series.js";
 
-/** @typedef {import("./series.js").Sums} Sums */
-/** @typedef {import("./series.js").Series} Series */
-/** @typedef {{ title: string, value: (sums: Sums) => number, kind: "bars" | "points", format: (value: number) => string, tick: (value: number) => string }} Measure */
+/** @typedef {import("../chart.js").Chart} Chart */
+/**
+ * @typedef {Pick<Chart, "kind" | "format" | "tick">} Form
+ * @typedef {Form & { title: string, value: (sums: import("./series.js").Sums) => number }} Measure
+ */
 
+/** @type {Form} */
+const COUNT = { kind: "bars", format: amount, tick: compact };
+/** @type {Form} */
+const TIME = { kind: "points", format: milliseconds, tick: milliseconds };
 /** @type {Measure[]} */
 const MEASURES = [
-  { title: "Calls", value: (sums) => sums.calls, kind: "bars", format: amount, tick: compact },
-  {
-    title: "Tokens",
-    value: (sums) => sums.input_tokens + sums.output_tokens,
-    kind: "bars",
-    format: amount,
-    tick: compact,
-  },
-  { title: "Failures", value: (sums) => sums.failed, kind: "bars", format: amount, tick: compact },
-  {
-    title: "Mean latency",
-    value: (sums) => Math.round(sums.latency_ms.mean),
-    kind: "points",
-    format: milliseconds,
-    tick: milliseconds,
-  },
+  { title: "Calls", value: (sums) => sums.calls, ...COUNT },
+  { title: "Tokens", value: (sums) => sums.input_tokens + sums.output_tokens, ...COUNT },
+  { title: "Failures", value: (sums) => sums.failed, ...COUNT },
+  { title: "Mean latency", value: (sums) => Math.round(sums.latency_ms.mean), ...TIME },
 ];
 const NARROWEST_BAR = 5;
 
@@ -66,7 +60,7 @@ function figure(usage, measure) {
  * @param {Measure} measure
  * @param {number} width
  */
-function chart(usage, { title, value, kind, format, tick }, width) {
+function chart(usage, { title, value, ...form }, width) {
   const { models, columns } = series(usage, Math.floor(width / NARROWEST_BAR), MOST_NAMES);
   const shown = columns.map(({ first, last, values }) => ({
     label: first === last ? first : `${first} to ${last}`,
@@ -76,17 +70,15 @@ function chart(usage, { title, value, kind, format, tick }, width) {
   const span = columns[0].first === columns[0].last ? "by day" : "by several days";
   return {
     title: `${title} ${span} and model`,
-    description: described(shown, models, format),
+    description: described(shown, models, form.format),
     names: models,
     columns: shown,
-    kind,
-    format,
-    tick,
+    ...form,
   };
 }
 
 /**
- * @param {import("../chart.js").Chart["columns"]} columns
+ * @param {Chart["columns"]} columns
  * @param {string[]} names
  * @param {(value: number) => string} format
  */

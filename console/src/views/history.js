@@ -23,7 +23,7 @@ export const historyView = {
     return {
       element: element("div", {}, filters.element, list.element),
       shown() {
-        // What was recorded meanwhile is wanted. What was opened before the token ran out stays, and what is on its way.
+        // What was recorded meanwhile is wanted. Through a new sign-in, what was opened stays, and what is on its way.
         if (!isSigningIn && !list.isBusy) list.show();
       },
     };
