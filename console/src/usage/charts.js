@@ -70,7 +70,7 @@ function chart(usage, { title, value, ...form }, width) {
   const span = columns[0].first === columns[0].last ? "by day" : "by several days";
   return {
     title: `${title} ${span} and model`,
-    description: described(shown, models, form.format),
+    description: `From ${columns[0].first} to ${columns[columns.length - 1].last}. ${most(shown, models, form.format)}`,
     names: models,
     columns: shown,
     ...form,
@@ -82,10 +82,9 @@ function chart(usage, { title, value, ...form }, width) {
  * @param {string[]} names
  * @param {(value: number) => string} format
  */
-function described(columns, names, format) {
+function most(columns, names, format) {
   const cells = columns.flatMap(({ label, values }) => values.map((value, place) => ({ label, value, place })));
-  const highest = cells.reduce((most, cell) => ((cell.value ?? 0) > (most.value ?? 0) ? cell : most));
-  const time = `From ${columns[0].label} to ${columns[columns.length - 1].label}.`;
-  if (!highest.value) return `${time} None.`;
-  return `${time} Most: ${format(highest.value)}, ${names[highest.place]}, ${highest.label}. The table has all values.`;
+  const highest = cells.reduce((high, cell) => ((cell.value ?? 0) > (high.value ?? 0) ? cell : high));
+  if (!highest.value) return "None.";
+  return `Most: ${format(highest.value)}, ${names[highest.place]}, ${highest.label}. The table has all values.`;
 }

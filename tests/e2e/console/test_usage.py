@@ -89,6 +89,8 @@ def test_days_are_chosen(person: Person, log: Log) -> None:
     person.button("Show").click()
     expect(person.main.get_by_text("2 finished calls.")).to_be_visible()
     expect(charts(person).nth(0).locator("title").first).to_have_text("Calls by several days and model")
+    span = f"From {today - timedelta(days=400):%Y-%m-%d} to {today - timedelta(days=1):%Y-%m-%d}. Most: 1, gpt-test, "
+    assert str(charts(person).nth(0).locator("desc").text_content()).startswith(span)
     last.fill(f"{today - timedelta(days=402):%Y-%m-%d}")
     person.button("Show").click()
     expect(person.alert).to_contain_text("must not be after to")
