@@ -11,6 +11,8 @@ export class Session extends EventTarget {
   #token = "";
   /** @type {Set<string>} */
   #scopes = new Set();
+  /** The client and the user that it was issued for. */
+  #owner = "";
 
   get isOpen() {
     return this.#token !== "";
@@ -27,11 +29,15 @@ export class Session extends EventTarget {
   /**
    * Exchange an API key for an access token (OAuth 2.0 client credentials, RFC 6749 §4.4). The key is not kept.
    *
+   * What waits for a new token is its owner's: to anybody else the session ends, and nothing is exchanged.
+   *
    * @param {string} apiKey
    * @param {string} userId The end user on whose behalf to ask; empty for the client itself.
    * @throws {Problem | import("./problems.js").NoAnswer}
    */
   async open(apiKey, userId) {
+    const owner = JSON.stringify([apiKey.split(".")[0], userId]);
+    if (this.expired && owner !== this.#owner) return this.#end({ expired: false });
     const parameters = new URLSearchParams({ grant_type: "client_credentials" });
     if (userId) parameters.set("user_id", userId);
     const request = new Request("token", {
@@ -45,6 +51,7 @@ export class Session extends EventTarget {
     const body = await json(response);
     if (!response.ok || typeof body?.access_token !== "string") throw new Problem(response, body);
     this.#token = body.access_token;
+    this.#owner = owner;
     this.#scopes = new Set(String(body.scope).split(" "));
     this.expired = false;
     this.dispatchEvent(new Event("open"));
@@ -57,7 +64,11 @@ export class Session extends EventTarget {
 
   /** @param {{ expired: boolean }} why */
   close({ expired }) {
-    if (!this.isOpen) return;
+    if (this.isOpen) this.#end({ expired });
+  }
+
+  /** @param {{ expired: boolean }} why */
+  #end({ expired }) {
     this.#token = "";
     this.expired = expired;
     this.dispatchEvent(new Event("close"));

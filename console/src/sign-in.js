@@ -57,7 +57,7 @@ export function signIn(session) {
     show() {
       form.hidden = false;
       why.textContent = session.expired
-        ? "The token is no longer good. What you typed, and what was running, is kept: sign in to go on."
+        ? "The token is no longer good. What you typed, and what was running, is kept: sign in to go on. Another client or user starts anew."
         : "klamala turns the rough draft of a prompt into a better one, and says what it changed and why.";
       before = document.activeElement;
       if (!(before instanceof HTMLTextAreaElement)) key.focus();

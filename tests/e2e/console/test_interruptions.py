@@ -129,6 +129,27 @@ def test_the_token_expires_at_rest(person: Person, upstream: Upstream) -> None:
     expect(person.button("Run Version 1")).to_be_focused()
 
 
+def test_what_waits_for_a_sign_in_is_its_owners(person: Person, upstream: Upstream) -> None:
+    """Another client or user starts anew, with nothing of what was typed or shown, and no token for what was asked."""
+    person.arrive()
+    person.refine("a draft")
+    expect(person.text_of("Version 1")).to_be_visible()
+    expire(person, "**/generate")
+    person.button("Run Version 1").click()
+    expect(person.page.get_by_text("Another client or user starts anew")).to_be_visible()
+    person.page.unroute("**/generate")
+    tokens = len(person.sent("/token"))
+    person.page.get_by_label("End user").fill("somebody else")
+    person.page.get_by_label("API key").fill(person.api_key)
+    person.button("Sign in").click()
+    expect(person.page.get_by_label("End user")).to_have_value("")
+    assert (len(person.sent("/token")), len(person.sent("/generate"))) == (tokens, 1)
+    person.sign_in()
+    expect(person.prompt).to_have_value("")
+    expect(person.page.get_by_text("Version 1", exact=True)).to_have_count(0)
+    assert len(upstream.requests) == 1
+
+
 def test_too_many_requests(person: Person, upstream: Upstream) -> None:
     """Where the service says when to come again, the page does, under the same key."""
     limited = {"type": "/problems/rate-limited", "title": "Rate limited", "status": 429, "detail": "Too many."}
