@@ -16,6 +16,13 @@ def keys(person: Person) -> set[str]:
     return {request.headers["idempotency-key"] for request in person.sent("/refine")}
 
 
+def come_back(person: Person) -> None:
+    """Open the page anew, at the address that it had."""
+    place = person.page.url.removeprefix(person.url)
+    person.page.goto("about:blank")
+    person.arrive(place)
+
+
 def test_waiting_can_be_stopped_and_taken_up_again(person: Person, upstream: Upstream) -> None:
     """Who stops waiting may wait again, for the same refinement."""
     upstream.hold()
@@ -108,9 +115,8 @@ def test_the_token_expires_at_rest(person: Person, upstream: Upstream) -> None:
     person.arrive()
     person.refine("text zero")
     expect(person.text_of("Version 1")).to_be_visible()
-    place = person.page.url.removeprefix(person.url)
-    person.page.goto("about:blank")
-    person.arrive(place)
+    come_back(person)
+    expect(person.text_of("Version 1")).to_have_text("text one")
     person.refine("another text")
     expect(person.text_of("Version 1")).to_have_text("text two")
     expire(person, "**/generate")
@@ -209,9 +215,7 @@ def test_an_address_names_a_refinement(person: Person, upstream: Upstream) -> No
     person.arrive()
     person.refine("text zero")
     expect(person.text_of("Version 1")).to_be_visible()
-    place = person.page.url.removeprefix(person.url)
-    person.page.goto("about:blank")
-    person.arrive(place)
+    come_back(person)
     expect(person.text_of("Draft")).to_have_text("text zero")
     person.refine_again("more")
     expect(person.text_of("Version 2")).to_have_text("text two")
