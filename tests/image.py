@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -102,13 +103,13 @@ class Image:
         )
         assert self._holder.stdout
         assert self._holder.stdout.readline() == b"ready\n"
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.close)
             for instruction in instructions():
                 self._carry_out(instruction)
             self._seal()
-        except BaseException:
-            self.close()
-            raise
+            # Built: it is closed by who has it from here on.
+            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

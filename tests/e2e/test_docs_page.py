@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from threading import Thread
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from werkzeug.exceptions import NotFound
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from tests.e2e.console.person import Person
+from tests.e2e.prefix import served
 from tests.harness import Harness
 
 PREFIX = "/stage"
@@ -55,13 +52,8 @@ DOCUMENT = {
 def service(harness: Harness) -> Iterator[str]:
     """The address of the service under the prefix, with `DOCUMENT` in the place of its own."""
     document = Response(json.dumps(DOCUMENT), mimetype="application/json")
-    app = DispatcherMiddleware(NotFound(), {PREFIX: harness.app, f"{PREFIX}/openapi.json": document})
-    with make_server("127.0.0.1", 0, app, threaded=True) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
-        server.shutdown()
-        thread.join()
+    with served({PREFIX: harness.app, f"{PREFIX}/openapi.json": document}) as address:
+        yield f"{address}{PREFIX}"
 
 
 @pytest.fixture

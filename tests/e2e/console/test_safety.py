@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
-from werkzeug.exceptions import NotFound
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from openapi.examples import REFINEMENT
 from schemas.refine import CodeBlocks, IntegrityReport, Placeholders, Urls
 from tests.e2e.console.person import Person
+from tests.e2e.prefix import served
 from tests.harness import Harness
 
 PREFIX = "/stage"
@@ -180,13 +177,8 @@ def test_no_other_host_is_asked(person: Person) -> None:
 @pytest.fixture
 def stage(harness: Harness) -> Iterator[str]:
     """The address of a service below a prefix, such as API Gateway's stage."""
-    app = DispatcherMiddleware(NotFound(), {PREFIX: harness.app})
-    with make_server("127.0.0.1", 0, app, threaded=True) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
-        server.shutdown()
-        thread.join()
+    with served({PREFIX: harness.app}) as address:
+        yield f"{address}{PREFIX}"
 
 
 @pytest.mark.parametrize("slash", ["/", ""])
