@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 
 CONSOLE_SOURCES := $(shell find console/src) console/index.html console/build.mjs
 
-.PHONY: demo run console screenshots eval operator package deploy test coverage check soak lock audit
+.PHONY: demo run console screenshots eval operator package deploy test test-e2e test-parts coverage check soak lock audit
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -42,10 +42,19 @@ package: .venv/package node_modules/.package-lock.json console/dist/index.html  
 deploy: .venv/package node_modules/.package-lock.json console/dist/index.html  ## The same, and bring it to AWS (SECRET_VERSION, ALARM_EMAIL, SUBNETS, SECURITY_GROUPS)
 	@npx serverless deploy $(CHOICE)
 
-test: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test
-	$(BIN)/python -m pytest
+TESTED = .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html
 
-coverage: .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html  ## Every test, and which lines they reach
+# Both halves wait for other processes most of their time. Each shows what it printed when it has ended.
+test: $(TESTED)  ## Every test, in two halves side by side
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-e2e test-parts
+
+test-e2e: $(TESTED)  ## The half that runs over real sockets and processes
+	$(BIN)/python -m pytest tests/e2e
+
+test-parts: $(TESTED)  ## The other half
+	$(BIN)/python -m pytest --ignore=tests/e2e
+
+coverage: $(TESTED)  ## Every test, and which lines they reach
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/dev console/node_modules/.checking  ## Formatter, linter, types, import rule
