@@ -115,10 +115,9 @@ def test_an_alarm_tells_somebody(arm: Build, alarms: dict[str, dict[str, Any]], 
     mail = resources["AlarmsEmail"]
     assert mail["Properties"]["TopicArn"] == {"Ref": "AlarmsTopic"}
     assert mail["Condition"] == "AlarmEmailIsGiven"
-    assert arm.template["Conditions"] == {
-        "AlarmEmailIsGiven": {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
-    }
-    assert arm.template["Parameters"] == {"AlarmEmail": {"Type": "String", "Default": ""}}
+    given = arm.template["Conditions"]["AlarmEmailIsGiven"]
+    assert given == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
+    assert arm.template["Parameters"]["AlarmEmail"] == {"Type": "String", "Default": ""}
 
 
 def test_an_alarm_watches_what_is_there(alarms: dict[str, dict[str, Any]], resources: dict[str, Any]) -> None:

@@ -191,8 +191,12 @@ def test_no_statement_names_everything(resources: dict[str, Any]) -> None:
         assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
 
 
-def test_functions_are_in_a_vpc_where_subnets_are_named(resources: dict[str, Any]) -> None:
+def test_functions_are_in_a_vpc_where_subnets_are_named(arm: Build, resources: dict[str, Any]) -> None:
     """Both, in the subnets and security groups that are parameters of the stack, and in none without."""
+    named = arm.template["Conditions"]["InVpc"]
+    assert named == {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "Subnets"}]}, ""]}]}
+    for parameter in ("Subnets", "SecurityGroups"):
+        assert arm.template["Parameters"][parameter] == {"Type": "CommaDelimitedList", "Default": ""}
     for function in of_type(resources, "AWS::Lambda::Function").values():
         condition, inside, outside = function["VpcConfig"]["Fn::If"]
         assert (condition, outside) == ("InVpc", {"Ref": "AWS::NoValue"})
