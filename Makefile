@@ -14,7 +14,7 @@ demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
 
 run: .venv/server  ## Serve on 127.0.0.1:8000 (HOST, PORT) and print requests to paste
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory console || true; fi
+	@if command -v npm >/dev/null; then $(MAKE) --silent --no-print-directory console || true; fi
 	@test -e console/dist/index.html || echo "The console is not built: make console does it, with Node.js and npm." >&2
 	@$(BIN)/python -m scripts.run
 
