@@ -84,9 +84,11 @@ def unpacked(archive: bytes, folder: Path) -> Path:
     return folder
 
 
-def states(uploaded: Mapping[str, bytes]) -> list[Any]:
-    """What the framework keeps of each deployment, the oldest first."""
-    return [json.loads(uploaded[key]) for key in sorted(uploaded) if key.endswith("/serverless-state.json")]
+def templates(uploaded: Mapping[str, bytes]) -> list[Any]:
+    """The CloudFormation template of each deployment that the framework keeps, the oldest first."""
+    return [
+        json.loads(uploaded[key]) for key in sorted(uploaded) if key.endswith("/compiled-cloudformation-template.json")
+    ]
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.artifacts import Build, copy_checkout, serverless
-from tests.e2e.account import Account, account, states
+from tests.e2e.account import Account, account, templates
 
 STACK = "klamala-dev"
 FUNCTIONS = {"api": "klamala-dev-api", "worker": "klamala-dev-worker"}
@@ -179,7 +179,7 @@ def test_info_names_the_functions(stage: Stage) -> None:
 def test_an_unchanged_service_is_not_deployed(stage: Stage) -> None:
     """Nothing is uploaded, and no function changes: who wants new environments has to change something."""
     assert "No changes to deploy" in stage.deploy()
-    assert len(states(stage.uploaded())) == 1
+    assert len(templates(stage.uploaded())) == 1
 
 
 def test_nothing_is_left_of_a_removed_stage(x86: Build, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from records import Selection
 from storage import open_storage
 from tests import upstream as fake
 from tests.artifacts import ROOT, copy_checkout, environment
-from tests.e2e.account import REGION, Account, account, states, unpacked
+from tests.e2e.account import REGION, Account, account, templates, unpacked
 from tests.e2e.gateway import gateway
 from tests.emulator import Emulator
 from tests.examples import Example, Printed, Shell, answered, documented, examples_in
@@ -120,7 +120,7 @@ class Way:
     def __init__(self) -> None:
         self.printed: dict[int, Printed] = {}
         self.functions: dict[int, Mapping[str, Any]] = {}
-        self.deployments: dict[int, int] = {}
+        self.templates: dict[int, list[Any]] = {}
         self.prompts: list[str] = []
         self.left: dict[str, Any] = {}
 
@@ -144,7 +144,7 @@ def way(packager: None, emulation: None, nx: NxServer, tmp_path_factory: pytest.
             if reader.is_deployed:
                 gone.functions[example.line] = empty.function(API)
                 bucket = empty.resources(STACK)["ServerlessDeploymentBucket"]
-                gone.deployments[example.line] = len(states(empty.uploaded(bucket)))
+                gone.templates[example.line] = templates(empty.uploaded(bucket))
         gone.left = {
             "stacks": empty.stacks(),
             "functions": empty.client("lambda").list_functions()["Functions"],
@@ -193,16 +193,18 @@ def test_a_rollback_brings_back_the_deployment_before(way: Way) -> None:
     for name in ("Environment", "CodeSha256", "VpcConfig", "Role", "Timeout", "MemorySize"):
         assert rolled_back.get(name) == earlier.get(name), name
     assert earlier["Environment"] != later["Environment"]
-    assert way.deployments[way.after("rollback")] == way.deployments[way.after("SECRET_VERSION=2")] == 3
+    assert len(way.templates[way.after("rollback")]) == len(way.templates[way.after("SECRET_VERSION=2")]) == 3
 
 
 def test_functions_go_into_a_vpc_and_leave_it(way: Way) -> None:
     """The subnets and the security group are the function's while they are named at its deployment."""
-    inside, outside = way.functions[way.after("SUBNETS=")], way.functions[way.after("SECRET_VERSION=2")]
+    inside = way.functions[way.after("SUBNETS=")]["VpcConfig"]
     # moto takes the default of a list for a list of characters.
-    assert "".join(inside["VpcConfig"]["SubnetIds"]) == "subnet-0a1,subnet-0b2"
-    assert "".join(inside["VpcConfig"]["SecurityGroupIds"]) == "sg-0c3"
-    assert not outside.get("VpcConfig", {}).get("SubnetIds")
+    assert "".join(inside["SubnetIds"]) == "subnet-0a1,subnet-0b2"
+    assert "".join(inside["SecurityGroupIds"]) == "sg-0c3"
+    # Nor does it take away what a later template does not have.
+    named = [template["Parameters"]["Subnets"]["Default"] for template in way.templates[way.after("SECRET_VERSION=2")]]
+    assert named == ["", "subnet-0a1,subnet-0b2", ""]
 
 
 def test_the_stage_is_taken_away(way: Way) -> None:
