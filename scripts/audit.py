@@ -42,18 +42,18 @@ def ask_python(command: Sequence[str] = PYTHON) -> Answer:
     return Answer(tuple(sorted(known)), f"{len(skipped)} of them skipped; {skipped[0]}" if skipped else "")
 
 
-def ask_node(command: Sequence[str] = NODE) -> Answer:
-    """Ask npm about package-lock.json."""
-    report, error = _report(command)
+def ask_node(folder: Path, command: Sequence[str] = NODE) -> Answer:
+    """Ask npm about the package-lock.json of a folder."""
+    report, error = _report(command, folder)
     if "auditReportVersion" not in report:
         return Answer(unanswered=report.get("message") or error)
     found = report["vulnerabilities"].values()
     return Answer(tuple(sorted(f"{each['name']} {each['range']}: {each['severity']}" for each in found)))
 
 
-def _report(command: Sequence[str]) -> tuple[dict[str, Any], str]:
+def _report(command: Sequence[str], folder: Path = ROOT) -> tuple[dict[str, Any], str]:
     """The report that a program prints, and the last of its complaints."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     complaints = done.stderr.strip().splitlines() or [f"no report, exit status {done.returncode}"]
     try:
         report = json.loads(done.stdout)
@@ -63,7 +63,11 @@ def _report(command: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 
 def main() -> None:
-    answers = {"Python packages": ask_python(), "Node.js packages": ask_node()}
+    answers = {
+        "Python packages": ask_python(),
+        "Node.js packages": ask_node(ROOT),
+        "Console packages": ask_node(ROOT / "console"),
+    }
     for subject, answer in answers.items():
         for line in answer.known:
             print(f"{subject}: {line}")

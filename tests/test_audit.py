@@ -31,7 +31,10 @@ def program(folder: Path, name: str, report: Any, status: int) -> None:
     text = report if isinstance(report, str) else json.dumps(report)
     (folder / f"{name}.out").write_text(text, "utf-8")
     path = folder / name
-    path.write_text(f'#!/bin/sh\necho "$@" > "$0.asked"\ncat "$0.out"\necho complaint >&2\nexit {status}\n', "utf-8")
+    path.write_text(
+        f'#!/bin/sh\necho "$@" > "$0.asked"\npwd >> "$0.folders"\ncat "$0.out"\necho complaint >&2\nexit {status}\n',
+        "utf-8",
+    )
     path.chmod(0o755)
 
 
@@ -45,7 +48,12 @@ def audit(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("python", "node", "status", "said"),
     [
-        ((CLEAN, 0), (NODE_CLEAN, 0), 0, ["Python packages: no known", "Node.js packages: no known"]),
+        (
+            (CLEAN, 0),
+            (NODE_CLEAN, 0),
+            0,
+            ["Python packages: no known", "Node.js packages: no known", "Console packages: no known"],
+        ),
         ((VULNERABLE, 1), (NODE_CLEAN, 0), 1, ["flask 3.1.3: PYSEC-2026-1, mended in 3.1.4"]),
         ((CLEAN, 0), (NODE_VULNERABLE, 1), 1, ["braces <3.0.3: high"]),
         ((SKIPPED, 0), (NODE_CLEAN, 0), 2, ["Python packages: NOT AUDITED: 1 of them skipped; Dependency not found"]),
@@ -68,7 +76,7 @@ def test_an_audit_says_what_it_knows(
 
 
 def test_every_lock_is_asked_about(tmp_path: Path) -> None:
-    """pip-audit is given each lock file, and npm the one that it has."""
+    """pip-audit is given each lock file, and npm is asked in each folder that has one of its own."""
     program(tmp_path, "pip-audit", CLEAN, 0)
     program(tmp_path, "npm", NODE_CLEAN, 0)
     audit(tmp_path)
@@ -76,3 +84,5 @@ def test_every_lock_is_asked_about(tmp_path: Path) -> None:
     locks = [asked[place + 1] for place, word in enumerate(asked) if word == "--requirement"]
     assert locks == sorted(map(str, (ROOT / "locks").iterdir()))
     assert (tmp_path / "npm.asked").read_text("utf-8").split() == ["audit", "--json"]
+    folders = (tmp_path / "npm.folders").read_text("utf-8").splitlines()
+    assert folders == [str(path.parent) for path in (ROOT / "package-lock.json", *ROOT.glob("*/package-lock.json"))]
