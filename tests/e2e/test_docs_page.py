@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from werkzeug.wrappers import Response
 
 from tests.e2e.console.person import Person
-from tests.e2e.prefix import served
+from tests.e2e.serving import served
 from tests.harness import Harness
 
 PREFIX = "/stage"

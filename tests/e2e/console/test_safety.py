@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from openapi.examples import REFINEMENT
 from schemas.refine import CodeBlocks, IntegrityReport, Placeholders, Urls
 from tests.e2e.console.person import Person
-from tests.e2e.prefix import served
+from tests.e2e.serving import served
 from tests.harness import Harness
 
 PREFIX = "/stage"

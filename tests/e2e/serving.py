@@ -1,9 +1,10 @@
-"""A service below a prefix, such as API Gateway's stage or a proxy's path."""
+"""Servers of a test's own, on loopback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import HTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served(mounts: Mapping[str, WSGIApplication]) -> Iterator[str]:
-    """The address of a server with these apps, each below its prefix, and nothing elsewhere."""
-    with make_server("127.0.0.1", 0, DispatcherMiddleware(NotFound(), dict(mounts)), threaded=True) as server:
+def running(server: HTTPServer) -> Iterator[str]:
+    """The address of a server, which serves until the block ends."""
+    with server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -26,3 +27,10 @@ def served(mounts: Mapping[str, WSGIApplication]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def served(mounts: Mapping[str, WSGIApplication]) -> Iterator[str]:
+    """The address of a server with these apps, each below its prefix, such as a stage of API Gateway, and no others."""
+    with running(make_server("127.0.0.1", 0, DispatcherMiddleware(NotFound(), dict(mounts)), threaded=True)) as address:
+        yield address
