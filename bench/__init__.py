@@ -1,0 +1,1 @@
+"""The benchmark: this service beside peers that do the same work with less care, all in one run."""

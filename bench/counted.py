@@ -1,0 +1,42 @@
+"""Instructions instead of seconds: what a case executes, which no other load on the machine changes.
+
+Counted by valgrind's cachegrind (https://valgrind.org/docs/manual/cg-manual.html), of all of a process's threads, and
+of what runs outside of the kernel only.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cases import Case, Servers
+
+# Nothing of the caches is simulated: it would take twice as long.
+_VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
+_TOTAL = re.compile(r"I\s+refs:\s+([\d,]+)")
+
+
+def instructions(
+    case: Case, python: str, servers: Servers, events: Path, calls: Sequence[str], size: str = "1k"
+) -> int:
+    """The instructions of a process from its start until it has answered `calls`, lines such as `token 1`.
+
+    Raises: `RuntimeError` when it does not end well.
+    """
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as log:
+        done = subprocess.run(
+            [*_VALGRIND, f"--log-file={log.name}", *case.command(python, events)],
+            env=case.environment(servers, size),
+            cwd=case.folder,
+            input="".join(f"{call}\n" for call in calls),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        counted = _TOTAL.search(log.read())
+    if done.returncode or counted is None:
+        raise RuntimeError(f"{case.name}: {done.stdout}{done.stderr}")
+    return int(counted.group(1).replace(",", ""))
