@@ -112,7 +112,11 @@ def _request_headers(event: Event) -> dict[str, str]:
 
 def _as_latin1(value: str) -> str:
     """Text as WSGI has it, each byte a character (PEP 3333). The library hands on what Latin-1 cannot hold."""
-    return value if all(character <= "\xff" for character in value) else value.encode().decode("latin-1")
+    return (
+        value
+        if value.isascii() or all(character <= "\xff" for character in value)
+        else value.encode().decode("latin-1")
+    )
 
 
 def _mended_environ(environ: WSGIEnvironment, event: Event) -> WSGIEnvironment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from problems import InvalidFields, NotFound
@@ -135,7 +134,9 @@ def _estimate(pending: Record) -> int:
 def _outcome(refinement: Refinement) -> dict[str, Any]:
     return {
         "refined": refinement.refined,
-        "changes": [asdict(change) for change in refinement.changes],
+        "changes": [
+            {"reason": change.reason, "before": change.before, "after": change.after} for change in refinement.changes
+        ],
         "assumptions": list(refinement.assumptions),
         "integrity": integrity_report(refinement.integrity, refinement.attempts),
         "rejected": refinement.rejected,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from .engines import ModelRefused, Task, UnusableAnswer, Usage
 
@@ -80,7 +81,7 @@ def messages_for(task: Task) -> list[dict[str, str]]:
 
 
 def _user_message(content: Mapping[str, object]) -> dict[str, str]:
-    return {"role": "user", "content": json.dumps(content, ensure_ascii=False)}
+    return {"role": "user", "content": to_json(content).decode()}
 
 
 def parse_completion(content: bytes) -> Completion:

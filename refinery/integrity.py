@@ -8,6 +8,7 @@ cannot overlap what follows it.
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,13 +37,20 @@ _PLACEHOLDER = re.compile(
           )
       )
     | \$\{ \s{0,20}+ [^\W\d] [^{}\n]{0,200} \}                               # ${x}: shell, JavaScript
-    | (?P<literal>%%)                                                        # printf's escaped percent sign
-    | %\( [^()\n]{1,100} \) [-+\ \#0]{0,3} \d{0,3} (?:\.\d{1,3})? [diouxXeEfFgGcrsa]
-    | % (?<!\d%) s
-    | % [-+\#0]{0,2} \d{0,3} (?:\.\d{1,3})? [sdifgxXr] (?![A-Za-z0-9])
+    | % (?:
+          (?P<literal>%)                                                     # printf's escaped percent sign
+        | \( [^()\n]{1,100} \) [-+\ \#0]{0,3} \d{0,3} (?:\.\d{1,3})? [diouxXeEfFgGcrsa]
+        | (?<!\d%) s
+        | [-+\#0]{0,2} \d{0,3} (?:\.\d{1,3})? [sdifgxXr] (?![A-Za-z0-9])
+      )
     """,
     re.VERBOSE,
 )
+
+# What each of them begins with.
+_SIGNS = "{$%"
+_HOPS = 200
+_NOWHERE = sys.maxsize
 
 # Han, kana, hangul and their punctuation end a URL: those scripts are written without a space behind it.
 _URL_REST = re.compile(
@@ -151,6 +159,8 @@ def _code_block_spans(text: str) -> list[Span]:
     An unclosed fence at a line's start reaches to the end. A fence behind other text counts only when it is closed.
     """
     spans: list[Span] = []
+    if "```" not in text and "~~~" not in text:
+        return spans
     opened: re.Match[str] | None = None
     firm = False
     for match in _FENCE.finditer(text):
@@ -198,7 +208,25 @@ def _without_kept_blocks(text: str, wanted: Counter[str]) -> tuple[list[str], st
 
 
 def _placeholder_matches(prose: str) -> Iterator[re.Match[str]]:
-    return (match for match in _PLACEHOLDER.finditer(prose) if not match["literal"])
+    return (match for match in _matches(prose) if not match["literal"])
+
+
+def _matches(prose: str) -> Iterator[re.Match[str]]:
+    """What `_PLACEHOLDER.finditer` finds. Where signs are few, `str.find` is ten times as fast."""
+    ahead = dict.fromkeys(_SIGNS, -1)
+    position = 0
+    for _ in range(_HOPS):
+        for sign, found in ahead.items():
+            if found < position:
+                ahead[sign] = prose.find(sign, position) % _NOWHERE
+        position = min(ahead.values())
+        if position >= len(prose):
+            return
+        match = _PLACEHOLDER.match(prose, position)
+        position = match.end() if match else position + 1
+        if match:
+            yield match
+    yield from _PLACEHOLDER.finditer(prose, position)
 
 
 def _placeholders(prose: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import openai
+from pydantic_core import to_json
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 from tenacity.stop import stop_base
 
@@ -34,6 +35,23 @@ _RETRIED_STATUSES = {408, 409, 429}
 # (https://learn.microsoft.com/en-us/azure/ai-foundry/openai/concepts/content-filter).
 _FILTERED = {"content_filter", "content_policy_violation"}
 
+# What the client would tell of this machine and of itself: no server needs it, and each header costs its way through
+# the layers below.
+_UNSENT = dict.fromkeys(
+    (
+        "X-Stainless-Arch",
+        "X-Stainless-Async",
+        "X-Stainless-Lang",
+        "X-Stainless-OS",
+        "X-Stainless-Package-Version",
+        "X-Stainless-Read-Timeout",
+        "X-Stainless-Retry-Count",
+        "X-Stainless-Runtime",
+        "X-Stainless-Runtime-Version",
+    ),
+    openai.omit,
+)
+
 _BACKOFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
 
@@ -44,10 +62,13 @@ class OpenAIEngine:
 
     def __init__(self, api_key: str | None, base_url: str | None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
+        base_url = base_url or OPENAI_URL
+        # Whole, so that the client need not put it together from its base each time.
+        self._url = f"{base_url}/chat/completions"
         self._client = openai.OpenAI(
             # Servers of one's own often want no key, but the client insists on one.
             api_key=api_key or "none",
-            base_url=base_url or OPENAI_URL,
+            base_url=base_url,
             max_retries=0,
             # A redirect would carry the prompt to a host that nobody configured; a proxy from the environment would
             # go round the bounded transport.
@@ -128,7 +149,9 @@ class OpenAIEngine:
             with bounded_by(deadline):
                 # The untyped call: a third of the typed one's time goes into transforming parameters that are
                 # right already, and a body that is no JSON is told from one that is.
-                response = self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+                response = self._client.post(
+                    self._url, cast_to=httpx2.Response, content=to_json(body), options={"headers": _UNSENT}
+                )
         except openai.APITimeoutError as error:
             raise ModelTimeout("The model did not answer in time.") from error
         except openai.APIConnectionError as error:

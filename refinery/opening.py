@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from .engines import Engine
+from functools import cached_property
+from threading import Lock
+
+from .deadline import Deadline
+from .deferral import deferred
+from .engines import Engine, Generation, Rewrite, Task
 
 
 def open_engine(api_key: str | None, base_url: str | None) -> Engine:
@@ -14,6 +19,37 @@ def open_engine(api_key: str | None, base_url: str | None) -> Engine:
         from .offline import OfflineEngine
 
         return OfflineEngine()
-    from .openai_engine import OpenAIEngine
+    return ModelEngine(api_key, base_url)
 
-    return OpenAIEngine(api_key, base_url)
+
+class ModelEngine:
+    """The model, whose client is imported and built at the first call: other routes start without it."""
+
+    name = "openai"
+
+    def __init__(self, api_key: str | None, base_url: str | None) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._lock = Lock()
+
+    def model_for(self, requested: str) -> str:
+        return requested
+
+    def rewrite(self, task: Task, deadline: Deadline) -> Rewrite:
+        """As `OpenAIEngine.rewrite`."""
+        return self._ready().rewrite(task, deadline)
+
+    def generate(self, prompt: str, *, model: str, max_tokens: int, deadline: Deadline) -> Generation:
+        """As `OpenAIEngine.generate`."""
+        return self._ready().generate(prompt, model=model, max_tokens=max_tokens, deadline=deadline)
+
+    def _ready(self) -> Engine:
+        with self._lock:
+            return self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
+        with deferred("openai.types"):
+            from .openai_engine import OpenAIEngine
+
+        return OpenAIEngine(self._api_key, self._base_url)

@@ -31,7 +31,11 @@ def main_script(prose: str) -> str | None:
 
     Japanese mixes three: kana decide, since no other language uses them.
     """
-    scripts = Counter(map(_script, islice(filter(str.isalpha, prose), _SCRIPT_SAMPLE)))
+    if prose.isascii():
+        return "LATIN" if any(map(str.isalpha, prose)) else None
+    scripts: Counter[str] = Counter()
+    for letter, count in Counter(islice(filter(str.isalpha, prose), _SCRIPT_SAMPLE)).items():
+        scripts[_script(letter)] += count
     if not scripts:
         return None
     kana = scripts.pop("HIRAGANA", 0) + scripts.pop("KATAKANA", 0)
