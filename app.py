@@ -6,7 +6,6 @@ import logging
 
 from flask import Flask
 
-import cli
 import edge
 import logs
 import problems
@@ -83,8 +82,12 @@ def create_app(
     app.register_blueprint(openapi_blueprint(VERSION))
     app.register_blueprint(docs_blueprint())
     app.register_blueprint(console_blueprint())
-    # The operator's own refinements are not limited.
-    cli.install(app, settings, storage, outbox, policy, Refinements(settings, ledger, refiner, Limits(storage)))
+    if not settings.on_lambda:
+        # There is no command line on Lambda, whose cold start would pay for the commands.
+        import cli
+
+        # The operator's own refinements are not limited.
+        cli.install(app, settings, storage, outbox, policy, Refinements(settings, ledger, refiner, Limits(storage)))
     return app
 
 

@@ -39,6 +39,9 @@ _IMPLIED = {READ_ALL: "log:read"}
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
+_JWS = jwt.PyJWS(algorithms=[ALGORITHM])
+
+
 class AuthError(Exception):
     """A request may not do what it asks. `error` and `scope` fill the challenge (RFC 6750 §3)."""
 
@@ -157,7 +160,7 @@ def _verified_payload(policy: TokenPolicy, token: str) -> bytes:
     kid = str(header.get("kid")) if isinstance(header, dict) else ""
     if header != {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": kid} or kid not in policy.secrets:
         raise ValueError("not a header of ours")
-    decoded = jwt.PyJWS().decode_complete(token, policy.secrets[kid], algorithms=[ALGORITHM])
+    decoded = _JWS.decode_complete(token, policy.secrets[kid], algorithms=[ALGORITHM])
     payload = bytes(decoded["payload"])
     _unambiguous(payload)
     return payload

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from rates import Rate, parse_rate
 from secret_settings import SecretError, read_secret
 
@@ -188,6 +186,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def _environment() -> Mapping[str, str]:
     if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return os.environ
+    from dotenv import dotenv_values
+
     try:
         file = dotenv_values(Path(".env"))
     except ValueError:

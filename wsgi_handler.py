@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+import gc
 
-import lambda_events
-from app import create_app
-from calls.worker import Worker
+# What is imported stays: looking for garbage in it takes a tenth of the start, and finds none.
+gc.disable()
+
+import logging  # noqa: E402
+from typing import Any  # noqa: E402
+
+import lambda_events  # noqa: E402
+from app import create_app  # noqa: E402
+from calls.worker import Worker  # noqa: E402
 
 try:
     # Once, while the environment is made: a start that fails is reported by Lambda, and no request gets here.
@@ -16,6 +21,9 @@ except SystemExit as error:
     # The line that a terminal is told, as a line of the log.
     logging.getLogger("klamala").critical(str(error).removeprefix("klamala: "))
     raise SystemExit(1) from None
+
+gc.freeze()
+gc.enable()
 
 
 def handler(event: Any, context: object) -> dict[str, Any]:

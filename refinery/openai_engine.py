@@ -61,7 +61,6 @@ class OpenAIEngine:
     name = "openai"
 
     def __init__(self, api_key: str | None, base_url: str | None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._sleep = sleep
         base_url = base_url or OPENAI_URL
         # Whole, so that the client need not put it together from its base each time.
         self._url = f"{base_url}/chat/completions"
@@ -75,6 +74,13 @@ class OpenAIEngine:
             http_client=httpx2.Client(transport=BoundedTransport(), follow_redirects=False, trust_env=False),
         )
         self._refused: set[tuple[str, ...]] = set()
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(UpstreamUnavailable),
+            wait=_wait,
+            stop=stop_after_attempt(MAX_ATTEMPTS) | _StopBeforeDeadline(),
+            sleep=sleep,
+            reraise=True,
+        )
 
     def close(self) -> None:
         self._client.close()
@@ -133,14 +139,7 @@ class OpenAIEngine:
         return completion
 
     def _post_with_retries(self, body: dict[str, Any], deadline: Deadline) -> Completion:
-        retrying = Retrying(
-            retry=retry_if_exception_type(UpstreamUnavailable),
-            wait=_wait,
-            stop=stop_after_attempt(MAX_ATTEMPTS) | _StopBeforeDeadline(deadline),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return retrying(self._post, body, deadline)
+        return self._retrying(self._post, body, deadline)
 
     def _post(self, body: dict[str, Any], deadline: Deadline) -> Completion:
         if not deadline.remaining():
@@ -200,10 +199,8 @@ def _wait(state: RetryCallState) -> float:
 
 
 class _StopBeforeDeadline(stop_base):
-    """Stops when the pause before the next attempt would leave it no time."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
+    """Stops when the pause before the next attempt would leave it no time. The deadline is the call's last argument."""
 
     def __call__(self, state: RetryCallState) -> bool:
-        return state.upcoming_sleep >= self._deadline.remaining()
+        deadline: Deadline = state.args[-1]
+        return state.upcoming_sleep >= deadline.remaining()

@@ -6,9 +6,13 @@ Here each connect, handshake, write and read may last only as long as the deadli
 
 from __future__ import annotations
 
+import os
+import re
+import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, cast
 
 import httpcore2
@@ -18,6 +22,13 @@ from .deadline import Deadline
 from .engines import UnusableAnswer
 
 MAX_ANSWER_BYTES = 4_000_000
+
+# Where a system keeps the certificates of its bundle one by one, named by their hash: update-ca-certificates and
+# update-ca-trust make both of the same store.
+_HASHED = {
+    Path("/etc/ssl/certs/ca-certificates.crt"): Path("/etc/ssl/certs"),
+    Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"): Path("/etc/pki/ca-trust/extracted/pem/directory-hash"),
+}
 
 _deadline: ContextVar[Deadline] = ContextVar("deadline")
 
@@ -92,6 +103,24 @@ class _CappedStream(httpx2.SyncByteStream):
         self._stream.close()
 
 
+def verifying_context() -> ssl.SSLContext:
+    """The client's default context, which verifies by what the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+
+    The default reads the whole bundle of certificates at the start. Where the system has them one by one too, OpenSSL
+    reads the one that a server needs (https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/).
+    """
+    bundle = Path(ssl.get_default_verify_paths().openssl_cafile)
+    hashed = _HASHED.get(bundle.resolve())
+    chosen = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
+    if chosen or hashed is None or not hashed.is_dir():
+        return httpx2.create_ssl_context()
+    if not any(re.fullmatch(r"[0-9a-f]{8}\.\d", path.name) for path in hashed.iterdir()):
+        return httpx2.create_ssl_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(capath=hashed)
+    return context
+
+
 class BoundedTransport(httpx2.HTTPTransport):
     """`httpx2.HTTPTransport` with a deadline on every network call and a cap on every answer.
 
@@ -102,7 +131,7 @@ class BoundedTransport(httpx2.HTTPTransport):
     def __init__(self) -> None:
         # The parent builds its pool without a way to name a network backend; the pool is all the state it has.
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
+            ssl_context=verifying_context(),
             max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=30.0,

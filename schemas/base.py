@@ -31,20 +31,24 @@ _NOT_BLANK = rf"^[^\u0000]*[^\u0000{WHITE}][^\u0000]*$"
 class Body(BaseModel):
     """A JSON body: each field of its exact type."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
 class Query(BaseModel):
     """A query string: each parameter is text, at most once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Answer(BaseModel):
     """A JSON answer."""
 
     model_config = ConfigDict(
-        frozen=True, validate_by_name=True, serialize_by_alias=True, json_schema_serialization_defaults_required=True
+        frozen=True,
+        defer_build=True,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 
