@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, partial, wraps
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import jwt
@@ -29,6 +29,8 @@ ALGORITHM = "HS256"
 TOKEN_TYPE = "at+jwt"
 LEEWAY_SECONDS = 30
 MAX_TOKEN_CHARS = 4096
+# At 4 KB each, 4 MB at most.
+KNOWN_TOKENS = 1000
 CLIENT_STATE_SECONDS = 30
 
 READ_ALL = "log:read:all"
@@ -102,7 +104,7 @@ _Moment = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Claims(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     iss: _NonEmpty
     aud: _NonEmpty
@@ -138,11 +140,19 @@ def verify_token(policy: TokenPolicy, token: str) -> Identity:
 
     Raises: `InvalidToken`, whose message does not say which check failed.
     """
+    return _identity(policy, _signed_claims(policy, token))
+
+
+def _signed_claims(policy: TokenPolicy, token: str) -> _Claims:
+    """What is the same whenever it is asked: the token is ours, and says what a token of ours says."""
     try:
         payload = _verified_payload(policy, token)
-        claims = _Claims.model_validate_json(payload)
+        return _Claims.model_validate_json(payload)
     except (jwt.PyJWTError, ValidationError, ValueError, RecursionError) as error:
         raise InvalidToken("The access token is not valid.") from error
+
+
+def _identity(policy: TokenPolicy, claims: _Claims) -> Identity:
     now, leeway = policy.clock(), LEEWAY_SECONDS
     in_time = max(claims.nbf, claims.iat) <= now + leeway and now - leeway < claims.exp
     short_lived = 0 < claims.exp - claims.iat <= MAX_TOKEN_TTL_SECONDS
@@ -218,6 +228,8 @@ class Guard:
         self._policy = policy
         self._storage = storage
         self._states = ClientStates(storage)
+        # A token comes again with each request of its holder. One that does not verify is never kept.
+        self._signed_claims = lru_cache(KNOWN_TOKENS)(partial(_signed_claims, policy))
 
     def token_required(self, scope: str | None = None) -> Callable[[View[P, R]], Callable[P, R]]:
         """Let in who carries a bearer token, with `scope` where one is named.
@@ -249,7 +261,7 @@ class Guard:
         scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise MissingToken("This needs an access token: Authorization: Bearer <token>.")
-        identity = verify_token(self._policy, token.strip())
+        identity = _identity(self._policy, self._signed_claims(token.strip()))
         if not self._states.is_enabled(identity.client_id):
             raise InvalidToken("The access token is not valid, or no longer.")
         return identity

@@ -49,7 +49,7 @@ from .documents import (
     record_of,
 )
 from .mongo_counters import MongoCounters
-from .mongo_errors import translated
+from .mongo_errors import Translated
 from .within import seconds_left
 
 DEFAULT_DATABASE = "klamala"
@@ -116,7 +116,7 @@ class MongoStorage(Storage):
     def initialize(self) -> None:
         # A server that is not there is known for it soon; one that is may take its time to build an index.
         self.ping()
-        with translated(), pymongo.timeout(seconds_left(INITIALIZE_SECONDS)):
+        with Translated(), pymongo.timeout(seconds_left(INITIALIZE_SECONDS)):
             self._requests.create_index(
                 [(name, ASCENDING) for name in ("client_id", "user_id", "kind", "idempotency_key")],
                 name="idempotency",
@@ -133,7 +133,7 @@ class MongoStorage(Storage):
             self.counters.initialize()
 
     def ping(self) -> None:
-        with translated(), pymongo.timeout(PING_SECONDS):
+        with Translated(), pymongo.timeout(PING_SECONDS):
             self._database.command("ping")
 
     def close(self) -> None:
@@ -264,5 +264,5 @@ class MongoStorage(Storage):
     @contextmanager
     def _operation(self) -> Iterator[None]:
         self.prepare()
-        with translated(), pymongo.timeout(seconds_left(OPERATION_SECONDS)):
+        with Translated(), pymongo.timeout(seconds_left(OPERATION_SECONDS)):
             yield
