@@ -27,7 +27,7 @@ from calls.ledger import Ledger, storage_reserve
 from calls.limits import Limits
 from calls.refinements import Refinements
 from refinery.engines import Engine
-from refinery.opening import open_engine
+from refinery.opening import ModelEngine, open_engine
 from refinery.refiner import Refiner
 from refinery.strategies import load_strategies
 from settings import Settings, SettingsError, load_settings
@@ -74,8 +74,14 @@ def create_app(
     app.register_blueprint(health_blueprint(VERSION, storage))
     app.register_blueprint(tokens_blueprint(policy, storage, settings.max_body_bytes))
     submissions = Submissions(settings, ledger, refinements, queue)
-    app.register_blueprint(refine_blueprint(settings, guard, limits, refinements, submissions))
-    app.register_blueprint(generate_blueprint(settings, guard, limits, generations))
+    for blueprint in (
+        refine_blueprint(settings, guard, limits, refinements, submissions),
+        generate_blueprint(settings, guard, limits, generations),
+    ):
+        if isinstance(refiner.engine, ModelEngine):
+            # While the storage is asked for the client and the limits.
+            blueprint.before_request(refiner.engine.prime)
+        app.register_blueprint(blueprint)
     app.register_blueprint(log_request_blueprint(settings, guard, limits, storage))
     app.register_blueprint(usage_blueprint(guard, storage))
     app.register_blueprint(choices_blueprint(settings, guard, refiner))

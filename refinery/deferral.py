@@ -7,8 +7,7 @@ memory that `import openai` takes (docs/performance.md has the figures).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from threading import RLock
 from types import ModuleType
@@ -17,19 +16,15 @@ from typing import Any
 _lock = RLock()
 
 
-@contextmanager
-def deferred(package: str) -> Iterator[None]:
-    """Within this context, the `__init__` of a package, and of each package below, does not run when it is imported.
+def defer(package: str) -> None:
+    """From now on, the `__init__` of a package, and of each package below, does not run when it is imported.
 
     It runs when a name is looked up that the package does not have yet, as PEP 562 lets a module do it: whoever uses
-    the package sees no difference. Modules in it are imported as ever.
+    the package sees no difference. Modules in it are imported as ever. One below must need no name of the one above at
+    its own import: the other way round is how they are written, and both at once would be a circle.
     """
-    finder = _Finder(package)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+    # It stays: to take one away while another thread imports would make that thread miss the finder behind it.
+    sys.meta_path.insert(0, _Finder(package))
 
 
 class _Finder:

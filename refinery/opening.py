@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from threading import Lock
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 from .deadline import Deadline
-from .deferral import deferred
+from .deferral import defer
 from .engines import Engine, Generation, Rewrite, Task
+
+if TYPE_CHECKING:
+    from .openai_engine import OpenAIEngine
 
 
 def open_engine(api_key: str | None, base_url: str | None) -> Engine:
@@ -23,7 +27,7 @@ def open_engine(api_key: str | None, base_url: str | None) -> Engine:
 
 
 class ModelEngine:
-    """The model, whose client is imported and built at the first call: other routes start without it."""
+    """The model, whose client is imported and built for the first call: other routes start without it."""
 
     name = "openai"
 
@@ -31,6 +35,13 @@ class ModelEngine:
         self._api_key = api_key
         self._base_url = base_url
         self._lock = Lock()
+        self._begun = False
+
+    def prime(self) -> None:
+        """Begin to import and build the client beside what the caller does next, if nobody has yet."""
+        if not self._begun:
+            self._begun = True
+            Thread(target=self._ready, name="prime", daemon=True).start()
 
     def model_for(self, requested: str) -> str:
         return requested
@@ -43,13 +54,18 @@ class ModelEngine:
         """As `OpenAIEngine.generate`."""
         return self._ready().generate(prompt, model=model, max_tokens=max_tokens, deadline=deadline)
 
-    def _ready(self) -> Engine:
+    def close(self) -> None:
+        """Give back connections. No call comes after."""
+        if "_engine" in vars(self):
+            self._engine.close()
+
+    def _ready(self) -> OpenAIEngine:
         with self._lock:
             return self._engine
 
     @cached_property
-    def _engine(self) -> Engine:
-        with deferred("openai.types"):
-            from .openai_engine import OpenAIEngine
+    def _engine(self) -> OpenAIEngine:
+        defer("openai.types")
+        from .openai_engine import OpenAIEngine
 
         return OpenAIEngine(self._api_key, self._base_url)

@@ -157,8 +157,8 @@ def test_every_module_of_the_service_can_be_imported(unpacked: Path, x86: Build)
 _PAGES = """
 import json
 from app import create_app
-from refinery.opening import open_engine
-open_engine('key', None)
+from refinery.openai_engine import OpenAIEngine
+OpenAIEngine('key', None)
 http = create_app().test_client()
 paths = ['/', '/health', '/docs', '/openapi.json', *sys.argv[1:]]
 print(json.dumps({path: [(a := http.get(path)).status_code, len(a.data)] for path in paths}))

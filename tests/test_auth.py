@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from flask import Flask
 from werkzeug.test import TestResponse
 
 from app import create_app
-from auth import CLIENT_STATE_SECONDS, ClientStates, Identity, InvalidToken, TokenPolicy, issue_token, verify_token
+from auth import (
+    CLIENT_STATE_SECONDS,
+    LEEWAY_SECONDS,
+    ClientStates,
+    Guard,
+    Identity,
+    InvalidToken,
+    TokenPolicy,
+    issue_token,
+    verify_token,
+)
 from clients import Credentials
 from storage import open_storage
 from tests.harness import FIRST_SECRET, SECOND_SECRET, Harness
@@ -735,3 +746,18 @@ def test_the_vectors_signatures_are_known_to_be_good() -> None:
     text = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImtpZC1hZXMtc2lnbiJ9.Zm9v"
     published = "TD37p4c_0jmreSrBSDmE0F3mYSPtkZ3WrSyI5wb_KTg"
     assert b64(hmac.new(secret, text.encode(), hashlib.sha256).digest()) == published
+
+
+def test_a_token_that_was_good_is_refused_once_it_has_expired(harness: Harness, client: Credentials) -> None:
+    """What is known of a token spares its signature's check, and never that of its times."""
+    now = [1_000_000.0]
+    policy = TokenPolicy({"k1": FIRST_SECRET}, "klamala", "klamala", 60, clock=lambda: now[0])
+    app = Flask(__name__)
+    app.get("/")(Guard(policy, harness.storage).token_required("refine")(lambda caller: caller.sub))
+    app.register_error_handler(InvalidToken, lambda error: (str(error), 401))
+    headers = {"Authorization": f"Bearer {issue_token(policy, client.client_id, 'user-1', ('refine',))}"}
+    statuses = []
+    for later in (0, 0, 60 + LEEWAY_SECONDS, -61):
+        now[0] += later
+        statuses.append(app.test_client().get("/", headers=headers).status_code)
+    assert statuses == [200, 200, 401, 200]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinery.integrity import compare, protected_spans, take_inventory
+from refinery.integrity import _PLACEHOLDER, _matches, compare, protected_spans, take_inventory
 from refinery.writing_system import main_script
 
 PLACEHOLDERS = {
@@ -217,3 +218,22 @@ def test_protected_spans_are_sorted_and_apart(text: str) -> None:
     covered = [text[start:end] for start, end in spans]
     inventory = take_inventory(text)
     assert set(inventory.code_blocks) <= set(covered)
+
+
+_PIECES = st.sampled_from(
+    ("{", "}", "{{x}}", "{y}", "${z}", "%s", "%%", "%(n)s", "%d%", "$", "%( }} {{a)s", "a" * 700, "word ", "\n", "é")
+)
+
+
+@given(st.lists(_PIECES, max_size=60).map("".join))
+@settings(deadline=None)
+def test_hopping_from_sign_to_sign_finds_what_a_scan_finds(prose: str) -> None:
+    """In long prose placeholders are found another way, and they are the same."""
+    assert [match.span() for match in _matches(prose)] == [match.span() for match in _PLACEHOLDER.finditer(prose)]
+
+
+@pytest.mark.parametrize("wrap", [str, "x".__add__, "é".__add__])
+def test_prose_without_other_letters_is_latin(wrap: Callable[[str], str]) -> None:
+    """However the letters are looked at, the main script is the same."""
+    assert [main_script(wrap(text)) for text in ("Hello", "a 1", "привет мир")] == ["LATIN", "LATIN", "CYRILLIC"]
+    assert main_script("12 !?") is None
