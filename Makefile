@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 
 CONSOLE_SOURCES := $(shell find console/src) console/index.html console/build.mjs
 
-.PHONY: demo run console screenshots eval operator package deploy test test-e2e test-parts coverage check soak lock audit
+.PHONY: demo run console screenshots eval operator package deploy test test-e2e test-parts coverage check soak bench lock audit
 
 demo: .venv/server  ## Refine a prompt, end to end, and show what was stored
 	@$(BIN)/python -m scripts.demo
@@ -42,7 +42,7 @@ package: .venv/package node_modules/.package-lock.json console/dist/index.html  
 deploy: .venv/package node_modules/.package-lock.json console/dist/index.html  ## The same, and bring it to AWS (SECRET_VERSION, ALARM_EMAIL, SUBNETS, SECURITY_GROUPS)
 	@npx serverless deploy $(CHOICE)
 
-TESTED = .venv/dev .venv/emulated node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html
+TESTED = .venv/dev .venv/emulated .venv/peers node_modules/.package-lock.json console/node_modules/.checking console/dist/index.html
 
 # Both halves wait for other processes most of their time. Each shows what it printed when it has ended.
 test: $(TESTED)  ## Every test, in two halves side by side
@@ -68,6 +68,9 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
 		$(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(DATABASE),--database "$(DATABASE)")
 
+bench: $(TESTED)  ## This service beside its peers, in one run: bench/results.json and docs/images (QUICK, ONLY)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
+
 audit: .venv/dev node_modules/.package-lock.json  ## Known vulnerabilities of what is locked; 2 where nobody could be asked
 	@$(BIN)/python -m scripts.audit
 
@@ -81,6 +84,7 @@ lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of w
 	for name in requirements requirements-sql requirements-server requirements-operator requirements-package \
 			requirements-lambda; do \
 		$(LOCK) $$name.txt --constraints locks/requirements-dev.txt --output-file locks/$$name.txt || exit; done
+	$(LOCK) requirements-peers.txt --constraints locks/requirements-dev.txt --output-file locks/requirements-peers.txt
 	$(LOCK) requirements-emulator.txt --no-deps --output-file locks/requirements-emulator.txt
 	$(LOCK) requirements-node.txt --output-file locks/requirements-node.txt
 	$(LOCK) requirements-awscli.txt --output-file locks/requirements-awscli.txt
@@ -113,6 +117,13 @@ lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of w
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r locks/requirements-lambda.txt
 	$(PIP) --target .venv/lambda/emulator --no-compile --no-deps -r locks/requirements-emulator.txt
 	$(PIP) --target .venv/lambda/awscli -r locks/requirements-awscli.txt
+	@touch $@
+
+# What the benchmark compares with, for the same Python.
+.venv/peers: .venv/python locks/requirements-peers.txt
+	rm -rf .venv/bench
+	$(PIP) --target .venv/bench --no-compile --python-version 3.13 --only-binary=:all: \
+		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r locks/requirements-peers.txt
 	@touch $@
 
 # osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.

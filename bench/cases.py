@@ -106,6 +106,11 @@ class Case:
             running.close()
 
 
+def size_of(event: str) -> str:
+    """What the model answers to an event: a text of the size in its name."""
+    return event.partition("-")[2] if event.startswith("refine-") else "1k"
+
+
 @dataclass
 class Running:
     """The process of a case."""

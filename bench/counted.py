@@ -9,29 +9,26 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cases import Case, Servers
+from bench.cases import Case, Servers, size_of
 
 # Nothing of the caches is simulated: it would take twice as long.
 _VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 _TOTAL = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
-def instructions(
-    case: Case, python: str, servers: Servers, events: Path, calls: Sequence[str], size: str = "1k"
-) -> int:
-    """The instructions of a process from its start until it has answered `calls`, lines such as `token 1`.
+def instructions(case: Case, python: str, servers: Servers, events: Path, event: str, count: int = 1) -> int:
+    """The instructions of a process from its start until it has answered an event so often.
 
     Raises: `RuntimeError` when it does not end well.
     """
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as log:
         done = subprocess.run(
             [*_VALGRIND, f"--log-file={log.name}", *case.command(python, events)],
-            env=case.environment(servers, size),
+            env=case.environment(servers, size_of(event)),
             cwd=case.folder,
-            input="".join(f"{call}\n" for call in calls),
+            input=f"{event} {count}\n",
             capture_output=True,
             text=True,
             check=False,
