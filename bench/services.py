@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from clients import register
 from records import rfc3339, utc_now
-from storage import open_storage
+from storage import Storage, open_storage
 from tests.harness import Harness, ScriptedEngine, settings_in
 from tests.stores import POSTGRESQL_BINARIES, REAL_MONGODB, NxServer, PgServer, in_mongodb, new_database, sqlite_url
 
@@ -35,18 +35,21 @@ class Database:
     most: int | None = None
 
 
+def sqlite_in(folder: Path) -> Database:
+    return Database("SQLite", lambda: sqlite_url(folder / f"{new_database()}.sqlite3"), fill_sqlite)
+
+
+def postgresql_on(server: PgServer) -> Database:
+    return Database("PostgreSQL", lambda: server.url(server.create()), fill_postgresql)
+
+
 @contextmanager
 def databases(folder: Path) -> Iterator[list[Database]]:
     """Every kind that is here, with its server."""
     with ExitStack() as stack:
-
-        def in_file() -> str:
-            return sqlite_url(folder / f"{new_database()}.sqlite3")
-
-        found = [Database("SQLite", in_file, fill_sqlite)]
+        found = [sqlite_in(folder)]
         if POSTGRESQL_BINARIES:
-            server = stack.enter_context(PgServer())
-            found.append(Database("PostgreSQL", lambda: server.url(server.create()), fill_postgresql))
+            found.append(postgresql_on(stack.enter_context(PgServer())))
         nx = stack.enter_context(NxServer(folder / "nx"))
         found.append(Database("nx-27017", lambda: nx.url(new_database()), fill_mongodb, NX_RECORDS))
         if REAL_MONGODB:
@@ -67,6 +70,7 @@ class Service:
     """The app, and what is asked of it by name: a path and who asks."""
 
     http: FlaskClient
+    storage: Storage
     requests: Mapping[str, tuple[str, str]]
 
     def ask(self, name: str) -> Taken:
@@ -91,7 +95,7 @@ def service_on(database: Database, records: int, folder: Path, chars: int = 250)
     with closing(open_storage(settings.database_url)) as storage:
         engine = ScriptedEngine()
         harness = Harness(create_app(settings, storage=storage, engine=engine), settings, storage, engine)
-        yield Service(harness.http, _requests(harness, harness.token(large), harness.token(steady)))
+        yield Service(harness.http, storage, _requests(harness, harness.token(large), harness.token(steady)))
 
 
 def _requests(harness: Harness, large: str, steady: str) -> dict[str, tuple[str, str]]:
