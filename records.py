@@ -145,7 +145,7 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The record that a store kept under these names; others are passed over."""
-        known = {item.name: values[item.name] for item in fields(cls)}
+        known = {name: values[name] for name in _RECORD_FIELDS}
         return cls(**{**known, "kind": Kind(known["kind"]), "status": Status(known["status"])})
 
     def is_overdue(self, now: datetime) -> bool:
@@ -163,6 +163,9 @@ class Record:
     def holds_its_key(self, now: datetime) -> bool:
         """Whether the idempotency key is still this record's: for 24 hours, and no longer than the call is alive."""
         return now - self.received_at < IDEMPOTENCY_WINDOW and not self.is_overdue(now)
+
+
+_RECORD_FIELDS = tuple(item.name for item in fields(Record))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

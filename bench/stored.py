@@ -32,23 +32,13 @@ MULTIPLE = 2 * STEADY_RECORDS
 
 _MILLISECONDS = DAYS * 24 * 60 * 60 * 1000
 _WORDS = "Rewrite the mail to {{name}} about order {{order_id}}, which is late; keep it short, friendly and exact. "
-_DETAIL = {
-    "strategy": "general",
-    "refined": True,
-    "changes": [
-        {"reason": "Names the kind of text and its length.", "before": "write a mail", "after": "Write a short e-mail"},
-        {"reason": "Corrects the spelling.", "before": "there order", "after": "their order"},
-    ],
-    "assumptions": ["The reader is a customer."],
-    "integrity": {"ok": True, "attempts": 1, "placeholders": {"kept": ["{{name}}"], "lost": [], "added": []}},
-}
 _NOTHING = dict.fromkeys(column.name for column in requests.columns)
 _ERROR = {"type": "/problems/model-timeout", "title": "The model did not answer", "status": 504, "detail": "Too late."}
 
 
 @dataclass(frozen=True)
 class Stock:
-    """What is stored: so many records, with prompts and responses of `chars` to `chars` + 99 characters each.
+    """What is stored: so many records, with prompts and responses of `chars` to `chars` + 99 characters, and a detail.
 
     `large` and `steady` are the ids of the two clients, who made their calls themselves.
     """
@@ -165,6 +155,16 @@ def _rows(syntax: _Syntax, stock: Stock, columns: dict[str, str]) -> str:
         SELECT {", ".join(columns.values())} FROM owned"""  # noqa: S608 - names and numbers of our own
 
 
+def _detail(text: str) -> dict[str, Any]:
+    return {
+        "strategy": "general",
+        "refined": True,
+        "changes": [{"reason": text, "before": text, "after": text}],
+        "assumptions": [text],
+        "integrity": {"ok": True, "attempts": 1, "placeholders": {"kept": ["{{name}}"], "lost": [], "added": []}},
+    }
+
+
 def _columns(syntax: _Syntax, stock: Stock) -> dict[str, str]:
     """What makes each column's value of a record's number, its owner and its number with its owner."""
     words = _WORDS * (stock.chars // len(_WORDS) + 2)
@@ -185,7 +185,7 @@ def _columns(syntax: _Syntax, stock: Stock) -> dict[str, str]:
         "request_id": f"'request-' || {syntax.digits}",
         "prompt": text,
         "response": f"CASE WHEN NOT {failed} THEN {text} END",
-        "detail": syntax.json.format(text=f"'{json.dumps(_DETAIL)}'"),
+        "detail": syntax.json.format(text=f"'{json.dumps(_detail(words[: stock.chars // 4]))}'"),
         "model": "'gpt-' || (own % 4)",
         "engine": f"CASE WHEN NOT {reported} THEN 'openai' END",
         "usage": f"CASE WHEN NOT {failed} AND NOT {reported} THEN {syntax.json.format(text=usage)} END",
