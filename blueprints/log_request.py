@@ -143,7 +143,7 @@ def _that_fit(items: Iterable[str]) -> Sequence[str]:
 
 
 def _page(items: Sequence[str], cursor: str | None) -> Response:
-    """A page of items that are JSON already: to write them is half of a page's cost, and they had to be measured."""
+    """A page of items that are JSON already: they were written to be measured, and are not written again."""
     without = schema.LogPage(items=[], next_cursor=cursor).model_dump_json()
     return Response(without.replace("[]", f"[{','.join(items)}]", 1), mimetype="application/json")
 
