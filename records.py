@@ -145,7 +145,8 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The record that a store kept under these names; others are passed over."""
-        known = {name: values[name] for name in _RECORD_FIELDS}
+        # A slotted dataclass's fields; `fields` would gather them anew for each record of a page.
+        known = {name: values[name] for name in cls.__slots__}
         return cls(**{**known, "kind": Kind(known["kind"]), "status": Status(known["status"])})
 
     def is_overdue(self, now: datetime) -> bool:
@@ -163,9 +164,6 @@ class Record:
     def holds_its_key(self, now: datetime) -> bool:
         """Whether the idempotency key is still this record's: for 24 hours, and no longer than the call is alive."""
         return now - self.received_at < IDEMPOTENCY_WINDOW and not self.is_overdue(now)
-
-
-_RECORD_FIELDS = tuple(item.name for item in fields(Record))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
