@@ -26,12 +26,16 @@ ROUNDS = 60
 BUDGET = 1.5
 # Of what no other process has a part in. An index of more rows may be a level deeper.
 COUNTED = 1.1
-PAGES = ("first page", "a page deep inside", "first page of 1,000 records")
-SAME_USAGE = "usage, 1,000 records"
+# What the large owner reads lies together. Of the thousand records of another, each comes to lie in a block of its own.
+TOGETHER = ("first page", "a page deep inside")
+SCATTERED = ("first page of 1,000 records", "usage, 1,000 records")
+PAGES = (*TOGETHER, SCATTERED[0])
+# What of an index is read beside: its levels, and the few blocks that hold three hundred entries.
+INDEX_BLOCKS = 16
 
 Services = Mapping[int, Service]
 pages = pytest.mark.parametrize("page", PAGES)
-requests = pytest.mark.parametrize("name", [*PAGES, SAME_USAGE])
+requests = pytest.mark.parametrize("name", [*TOGETHER, *SCATTERED])
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def test_sqlite_takes_the_same_steps(in_sqlite: Services, name: str) -> None:
 
 @requests
 def test_postgresql_reads_as_many_blocks(in_postgresql: Services, name: str) -> None:
-    """The request's statement reads as many rows, and of as many blocks."""
+    """The request's statement reads as many rows; of as many blocks, or at most of one for each."""
     counted = {}
     for size, service in in_postgresql.items():
         assert isinstance(service.storage, SqlStorage)
@@ -109,4 +113,5 @@ def test_postgresql_reads_as_many_blocks(in_postgresql: Services, name: str) -> 
         counted[size] = (blocks, plan[-1]["Actual Rows"], removed(plan))
     (few, *rows_of_few), (many, *rows_of_many) = counted[FEW], counted[MANY]
     assert rows_of_many == rows_of_few, counted
-    assert many <= few * COUNTED + 2, counted
+    allowed = sum(rows_of_many) + INDEX_BLOCKS if name in SCATTERED else few * COUNTED + 2
+    assert many <= allowed, counted
