@@ -145,7 +145,8 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """The record that a store kept under these names; others are passed over."""
-        known = {item.name: values[item.name] for item in fields(cls)}
+        # A slotted dataclass's fields; `fields` would gather them anew for each record of a page.
+        known = {name: values[name] for name in cls.__slots__}
         return cls(**{**known, "kind": Kind(known["kind"]), "status": Status(known["status"])})
 
     def is_overdue(self, now: datetime) -> bool:

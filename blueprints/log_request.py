@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -80,9 +80,9 @@ def log_request_blueprint(settings: Settings, guard: Guard, limits: Limits, stor
         query = parse_query(schema.LogQuery)
         after = position_in(query.cursor) if query.cursor is not None else None
         found = storage.page(_selection(caller, query), query.limit + 1, after)
-        items = _that_fit([_item(record) for record in found[: query.limit]])
+        items = _that_fit(_item(record).model_dump_json() for record in found[: query.limit])
         cursor = as_cursor(found[len(items) - 1].position) if len(items) < len(found) else None
-        return answer(schema.LogPage(items=items, next_cursor=cursor))
+        return _page(items, cursor)
 
     @blueprint.get("/log-request/<record_id>")
     @guard.token_required("log:read")
@@ -129,16 +129,23 @@ def _selection(caller: Identity, query: schema.LogQuery) -> Selection:
     )
 
 
-def _that_fit(items: Sequence[schema.LogRecord]) -> Sequence[schema.LogRecord]:
-    """As many of them as an answer of a function on AWS Lambda holds, and one at least."""
+def _that_fit(items: Iterable[str]) -> Sequence[str]:
+    """As many of these JSON texts as an answer of a function on AWS Lambda holds, and one at least."""
+    fitting: list[str] = []
     room = MAX_PAGE_BYTES
-    for count, item in enumerate(items):
-        text = item.model_dump_json()
+    for text in items:
         # As a string inside JSON, these take another byte each.
         room -= len(text.encode()) + text.count('"') + text.count("\\")
-        if room < 0 and count:
-            return items[:count]
-    return items
+        if room < 0 and fitting:
+            break
+        fitting.append(text)
+    return fitting
+
+
+def _page(items: Sequence[str], cursor: str | None) -> Response:
+    """A page of items that are JSON already: they were written to be measured, and are not written again."""
+    without = schema.LogPage(items=[], next_cursor=cursor).model_dump_json()
+    return Response(without.replace("[]", f"[{','.join(items)}]", 1), mimetype="application/json")
 
 
 def _item(record: Record) -> schema.LogRecord:

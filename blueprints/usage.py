@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from flask import Blueprint, Response
 
@@ -47,11 +46,19 @@ def usage_blueprint(guard: Guard, storage: Storage) -> Blueprint:
             raise InvalidFields(("to", "must be later, or come with from")) from error
         check_order(since, until)
         days = storage.usage(replace(selection, since=since, until=until))
-        items = [schema.DayOfUsage.model_validate(_item(day)) for day in days]
-        return answer(schema.Usage(since=since, until=until, items=items))
+        return answer(schema.Usage(since=since, until=until, items=[_item(day) for day in days]))
 
     return blueprint
 
 
-def _item(day: DailyUsage) -> dict[str, Any]:
-    return {**asdict(day), "latency_ms": {"mean": round(day.latency_mean, 1), "max": day.latency_max}}
+def _item(day: DailyUsage) -> schema.DayOfUsage:
+    return schema.DayOfUsage(
+        day=day.day,
+        model=day.model,
+        calls=day.calls,
+        succeeded=day.succeeded,
+        failed=day.failed,
+        input_tokens=day.input_tokens,
+        output_tokens=day.output_tokens,
+        latency_ms=schema.Latency(mean=round(day.latency_mean, 1), max=day.latency_max),
+    )

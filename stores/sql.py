@@ -168,7 +168,7 @@ class SqlStorage(Storage):
         return self._one(_of.id == record_id, *statements.chosen(whose))
 
     def _page(self, selection: Selection, limit: int, after: Position | None) -> Sequence[Record]:
-        return [Record.from_dict({**row}) for row in self._rows(statements.page(selection, limit, after))]
+        return [Record.from_dict(row) for row in self._rows(statements.page(selection, limit, after))]
 
     def usage(self, selection: Selection) -> Sequence[DailyUsage]:
         return [statements.daily(row) for row in self._rows(statements.usage_by_day(selection))]
@@ -178,7 +178,7 @@ class SqlStorage(Storage):
 
     def _first(self, statement: Any) -> Record | None:
         rows = self._rows(statement)
-        return Record.from_dict({**rows[0]}) if rows else None
+        return Record.from_dict(rows[0]) if rows else None
 
     def add_client(self, client: Client) -> None:
         values = {column.name: getattr(client, column.name) for column in clients.columns}

@@ -95,7 +95,7 @@ def test_packages_are_installed_by_hash() -> None:
 def test_the_build_is_sent_what_the_service_needs_and_no_more() -> None:
     """Its modules, what they read, the console's sources and the lock: no test, document, data, secret or cache."""
     tops = {path.partition("/")[0] for path in context()}
-    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts"}
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts", "bench"}
     assert tops == {path.name for path in ROOT.glob("*.py")} | folders | {"pages", "locks", "console"}
     console = {path.split("/")[1] for path in context() if path.startswith("console/")}
     assert console == {".npmrc", "build.mjs", "index.html", "package.json", "package-lock.json", "src"}

@@ -10,6 +10,7 @@ import pytest
 
 from records import Kind, Owner, Record, Status, new_id, utc_now
 from refinery.engines import ModelRefused
+from schemas.log import LogPage
 from tests.harness import Harness, build
 from tests.stores import pending
 
@@ -265,6 +266,19 @@ def test_a_page_is_twenty_and_at_most_a_hundred(harness: Harness) -> None:
     token = harness.token(credentials)
     assert len(pages(harness, token)[0]) == 20
     assert [len(page) for page in pages(harness, token, limit=100)] == [100, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_page_is_written_as_its_schema_is(harness: Harness, count: int) -> None:
+    """The answer has the fields of a page in their order, and each item its own, with and without a next page."""
+    credentials = harness.register()
+    for _ in range(count):
+        keep(harness, Owner(credentials.client_id, credentials.client_id), prompt='[], "next_cursor": \\ 語')
+    for limit in (1, 100):
+        text = harness.get("/log-request", harness.token(credentials), {"limit": limit}).text
+        page = LogPage.model_validate_json(text)
+        assert text == page.model_dump_json()
+        assert (len(page.items), page.next_cursor is None) == (min(count, limit), count <= limit)
 
 
 @pytest.mark.parametrize("text", ["x" * 900_000, '"' * 300_000, "語" * 300_000], ids=["ascii", "quotes", "cjk"])
