@@ -68,7 +68,7 @@ soak: .venv/dev  ## 10,000 requests under faults and kills (REQUESTS, CONCURRENC
 	@$(BIN)/python -m tests.soak $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(SEED),--seed "$(SEED)") \
 		$(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(DATABASE),--database "$(DATABASE)")
 
-bench: $(TESTED)  ## This service beside its peers, in one run: bench/results.json and docs/images (QUICK, ONLY)
+bench: $(TESTED) .venv/plots  ## This service beside its peers, in one run: bench/results.json and docs/images (QUICK, ONLY)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 audit: .venv/dev node_modules/.package-lock.json  ## Known vulnerabilities of what is locked; 2 where nobody could be asked
@@ -85,6 +85,7 @@ lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of w
 			requirements-lambda; do \
 		$(LOCK) $$name.txt --constraints locks/requirements-dev.txt --output-file locks/$$name.txt || exit; done
 	$(LOCK) requirements-peers.txt --constraints locks/requirements-dev.txt --output-file locks/requirements-peers.txt
+	$(LOCK) requirements-plots.txt --constraints locks/requirements-dev.txt --output-file locks/requirements-plots.txt
 	$(LOCK) requirements-emulator.txt --no-deps --output-file locks/requirements-emulator.txt
 	$(LOCK) requirements-node.txt --output-file locks/requirements-node.txt
 	$(LOCK) requirements-awscli.txt --output-file locks/requirements-awscli.txt
@@ -124,6 +125,12 @@ lock: .venv/dev  ## Write the versions and hashes of requirements*.txt, and of w
 	rm -rf .venv/bench
 	$(PIP) --target .venv/bench --no-compile --python-version 3.13 --only-binary=:all: \
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -r locks/requirements-peers.txt
+	@touch $@
+
+# What draws the benchmark's pictures.
+.venv/plots: .venv/python locks/requirements-plots.txt
+	rm -rf .venv/charts
+	$(PIP) --target .venv/charts -r locks/requirements-plots.txt
 	@touch $@
 
 # osls runs on Node.js 20.19, 22.13, 24 and later, and refuses to on Debian 12's.
