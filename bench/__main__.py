@@ -53,7 +53,7 @@ def run(only: tuple[str, ...], quick: bool) -> dict[str, Any]:
         folder = Path(name)
         folders = prepared(build(folder / "checkout", architecture="x86_64"), folder)
         bare, events = folders.without_bytecode(folder / "bare"), write_events(folder)
-        rounds, sizes = (2, (10_000,)) if quick else (9, pages.SIZES)
+        rounds, sizes = (2, (10_000,)) if quick else (7, pages.SIZES)
         sections: Mapping[str, Callable[[], Any]] = {
             "cold": lambda: cold.measure(folders, bare, servers, events, rounds),
             "warm": lambda: warm.measure(folders, servers, events, rounds),

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from bench.cases import JWT_SECRET, ROOT, Case, Servers, cases, first_answer_ms
-from bench.counted import instructions
+from bench.counted import counted
 from bench.figures import in_rounds
 from bench.folders import Folders
 from settings import Settings
@@ -39,12 +38,7 @@ def one(event: str, found: dict[str, Case], python: str, servers: Servers, event
     """The figures of one route."""
     starts = {name: partial(first_answer_ms, case, python, servers, events, event) for name, case in found.items()}
     taken = in_rounds(starts, rounds)
-    counted = (
-        {name: instructions(case, python, servers, events, event) for name, case in found.items()}
-        if which("valgrind")
-        else {}
-    )
-    return {"event": event, "ms": taken, "instructions": counted}
+    return {"event": event, "ms": taken, "instructions": counted(found, python, servers, events, event)}
 
 
 @contextmanager

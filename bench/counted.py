@@ -6,10 +6,14 @@ of what runs outside of the kernel only.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 
 from bench.cases import Case, Servers, size_of
 
@@ -37,3 +41,14 @@ def instructions(case: Case, python: str, servers: Servers, events: Path, event:
     if done.returncode or counted is None:
         raise RuntimeError(f"{case.name}: {done.stdout}{done.stderr}")
     return int(counted.group(1).replace(",", ""))
+
+
+def counted(
+    found: Mapping[str, Case], python: str, servers: Servers, events: Path, event: str, count: int = 1
+) -> dict[str, int]:
+    """`instructions` of each case, a few at once; none where valgrind is not installed."""
+    if not which("valgrind"):
+        return {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = pool.map(lambda case: instructions(case, python, servers, events, event, count), found.values())
+        return dict(zip(found, counts, strict=True))

@@ -24,7 +24,7 @@ from bench.texts import SIZES
 from tests.stores import free_port
 
 CONCURRENCIES, UPSTREAMS_MS = (1, 16, 64), (0, 600)
-SECONDS, WORKERS, THREADS, BOUND = 4.0, 2, 32, 60.0
+SECONDS, WORKERS, THREADS, BOUND = 3.0, 2, 32, 60.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -70,14 +70,14 @@ def measure(folders: Folders, servers: Servers, events: Path, rounds: int) -> di
     return {"figures": figures, "capacity": capacity(servers, event["body"])}
 
 
-def capacity(servers: Servers, body: str) -> dict[str, float]:
+def capacity(servers: Servers, body: str, seconds: float = SECONDS) -> dict[str, float]:
     """Answers a second of each constant server with nothing but a socket before it."""
     model = _request(f"/0/{next(iter(SIZES))}/v1/chat/completions", servers.model, "none", body)
     document = encode({"find": "clients", "$db": "klamala"})
     length = (21 + len(document)).to_bytes(4, "little")
     mongo = length + bytes(8) + (2013).to_bytes(4, "little") + bytes(5) + document
     asked = ((servers.model, model, True), (servers.mongo, mongo, False))
-    rates = [asyncio.run(_load(port, sent, 16, SECONDS, http=http))[0] / SECONDS for port, sent, http in asked]
+    rates = [asyncio.run(_load(port, sent, 16, seconds, http=http))[0] / seconds for port, sent, http in asked]
     return dict(zip(("model", "mongo"), rates, strict=True))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from shutil import which
 from statistics import mean, median
 from typing import Any
 
 from bench.cases import Case, Running, Servers, cases
-from bench.counted import instructions
+from bench.counted import counted
 from bench.figures import summaries
 from bench.folders import Folders
 from bench.texts import SIZES
@@ -41,15 +40,9 @@ def _of(
                 answer = case.call(event, CALLS)
                 p50[name].append(median(answer["ms"]))
                 cpu[name].append(mean(answer["cpu_ms"]))
-    counted = {
-        name: _counted(case, python, servers, events, event) for name, case in found.items() if which("valgrind")
-    }
-    return {"size": size, "p50_ms": summaries(p50), "cpu_ms": summaries(cpu), "instructions": counted}
-
-
-def _counted(case: Case, python: str, servers: Servers, events: Path, event: str) -> int:
-    one, more = (instructions(case, python, servers, events, event, count) for count in (1, 1 + COUNTED_CALLS))
-    return (more - one) // COUNTED_CALLS
+    one, more = (counted(found, python, servers, events, event, count) for count in (1, 1 + COUNTED_CALLS))
+    a_call = {name: (more[name] - one[name]) // COUNTED_CALLS for name in more}
+    return {"size": size, "p50_ms": summaries(p50), "cpu_ms": summaries(cpu), "instructions": a_call}
 
 
 def memory(folders: Folders, servers: Servers, events: Path, calls: int = MANY) -> dict[str, Any]:
