@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -23,13 +23,13 @@ import click
 
 from bench import cold, load, pages, warm
 from bench.cases import BENCH, ROOT, constant_servers, write_events
-from bench.folders import not_here, prepared
+from bench.folders import INSTALLED, not_here, prepared
 from bench.report import tables
-from tests.artifacts import build, no_node
+from tests.artifacts import PYTHON, build, no_node
 
 RESULTS, TABLES = BENCH / "results.json", BENCH / "tables.md"
 PLOTS = ROOT / ".venv" / "charts"
-COMPARED = ("flask", "openai", "pymongo", "pydantic", "pyjwt")
+COMPARED = ("fastapi", "flask", "gunicorn", "mangum", "openai", "pydantic", "pyjwt", "pymongo", "uvicorn", "werkzeug")
 SECTIONS = ("cold", "warm", "memory", "load", "pages")
 
 
@@ -41,10 +41,15 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "processor": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),
-        "system": platform.system(),
-        "packages": {name: version(name) for name in COMPARED},
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{PYTHON} for the cases, {platform.python_version()} for the pages",
+        "packages": {each.name: each.version for each in sorted(_compared(), key=lambda each: each.name)},
         "instructions": "valgrind" if which("valgrind") else "not counted: valgrind is not installed",
     }
+
+
+def _compared() -> list[Distribution]:
+    return [each for each in distributions(path=[str(INSTALLED)]) if each.name.lower() in COMPARED]
 
 
 def run(only: tuple[str, ...], quick: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ def measure(folders: Folders, bare: Folders, servers: Servers, events: Path, rou
     """The figures of each route: of each case, its milliseconds, and its instructions where they can be counted."""
     compiled, plain = cases(folders.ours, folders.peers), cases(bare.ours, bare.peers)
     with secrets_manager(servers) as secret:
+        secret |= {"PYTHONPATH": f"{folders.ours}{os.pathsep}{folders.runtime}"}
         found = {
             **compiled,
             **{f"{name}, no bytecode": case for name, case in plain.items() if name != "stdlib"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any
 
 PEER = "fastapi"
@@ -29,5 +29,5 @@ def summaries(taken: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    lower, middle, upper = quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
-    return {"median": median(values) if len(values) > 1 else middle, "quartiles": [lower, upper]}
+    lower, middle, upper = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {"median": middle, "quartiles": [lower, upper]}
