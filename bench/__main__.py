@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from bench import cold, load, pages, warm
+from bench import cold, litellm_proxy, load, pages, warm
 from bench.cases import BENCH, ROOT, constant_servers, write_events
 from bench.folders import INSTALLED, not_here, prepared
 from bench.report import tables
@@ -30,7 +30,7 @@ from tests.artifacts import PYTHON, build, no_node
 RESULTS, TABLES = BENCH / "results.json", BENCH / "tables.md"
 PLOTS = ROOT / ".venv" / "charts"
 COMPARED = ("fastapi", "flask", "gunicorn", "mangum", "openai", "pydantic", "pyjwt", "pymongo", "uvicorn", "werkzeug")
-SECTIONS = ("cold", "warm", "memory", "load", "pages")
+SECTIONS = ("cold", "warm", "memory", "load", "litellm", "pages")
 
 
 def machine() -> dict[str, Any]:
@@ -64,6 +64,7 @@ def run(only: tuple[str, ...], quick: bool) -> dict[str, Any]:
             "warm": lambda: warm.measure(folders, servers, events, rounds),
             "memory": lambda: warm.memory(folders, servers, events, 500 if quick else warm.MANY),
             "load": lambda: load.measure(folders, servers, events, 1 if quick else 3),
+            "litellm": lambda: litellm_proxy.measure(servers),
             "pages": lambda: [
                 asdict(each) for each in pages.measure(sizes, pages.QUICK_ROUNDS if quick else pages.ROUNDS)
             ],

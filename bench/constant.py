@@ -33,6 +33,8 @@ _HELLO = {
     "readOnly": False,
     "ok": 1.0,
 }
+# The command's name, and its value: a string with its length.
+_FIND_CLIENTS = b"find\0\x08\0\0\0clients\0"
 _COUNTER = {"_id": "counter", "amount": 1, "expires_at": datetime(2100, 1, 1, tzinfo=UTC)}
 
 
@@ -69,16 +71,19 @@ class Mongo(asyncio.Protocol):
     """
 
     def __init__(self, client: dict[str, Any]) -> None:
-        cursor = {"id": 0, "ns": "klamala.clients", "firstBatch": [client]}
+        found, none = (
+            {"cursor": {"id": 0, "ns": "klamala.clients", "firstBatch": batch}, "ok": 1.0} for batch in ([client], [])
+        )
         answers: dict[str, dict[str, Any]] = {
             "hello": _HELLO,
             "ismaster": _HELLO,
             "insert": {"n": 1, "ok": 1.0},
             "update": {"n": 1, "nModified": 1, "ok": 1.0},
             "findAndModify": {"lastErrorObject": {"n": 1, "updatedExisting": True}, "value": _COUNTER, "ok": 1.0},
-            "find": {"cursor": cursor, "ok": 1.0},
+            "find": none,
         }
         self._answers = {name.encode(): bson.encode(answer) for name, answer in answers.items()}
+        self._client = bson.encode(found)
         self._other = bson.encode({"ok": 1.0})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,6 +108,8 @@ class Mongo(asyncio.Protocol):
             return _framed(request_id, _REPLY, bytes(16) + (1).to_bytes(4, "little") + body)
         # A document of section 0 is its length, a type, the command's name.
         name = message[26 : message.index(b"\0", 26)]
+        if message[26:].startswith(_FIND_CLIENTS):
+            return _framed(request_id, _MESSAGE, bytes(5) + self._client)
         return _framed(request_id, _MESSAGE, bytes(5) + self._answers.get(name, self._other))
 
 

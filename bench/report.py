@@ -99,6 +99,17 @@ def _load(section: Mapping[str, Any]) -> Iterator[str]:
     yield f"{section['capacity']['mongo']:,.0f} commands of MongoDB."
 
 
+def _litellm(section: Mapping[str, Any]) -> Iterator[str]:
+    if "skipped" in section:
+        yield from ("### LiteLLM's proxy", "", f"Not measured: {section['skipped']}.")
+        return
+    memory = section["rss_kib"]
+    columns = ("start to the first answer, ms", "warm p50 ms", "CPU ms", "MiB after the first answer", "MiB after 550")
+    figures = (f"{section[name]:,.{digits}f}" for name, digits in (("start_ms", 0), ("p50_ms", 2), ("cpu_ms", 2)))
+    row = (*figures, *(f"{memory[name] / _KIB:.0f}" for name in ("first", "after")))
+    yield from table("LiteLLM's proxy", columns, [row])
+
+
 def _pages(section: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     columns = ("database", "request", "records", "ms", "CPU ms", "ratio to the fewest (quartiles)")
     rows = []
