@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -103,14 +103,15 @@ class _CappedStream(httpx2.SyncByteStream):
         self._stream.close()
 
 
-def verifying_context() -> ssl.SSLContext:
+def verifying_context(stores: Mapping[Path, Path] = _HASHED) -> ssl.SSLContext:
     """The client's default context, which verifies by what the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
     The default reads the whole bundle of certificates at the start. Where the system has them one by one too, OpenSSL
-    reads the one that a server needs (https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/).
+    reads the one that a server needs (https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/). `stores` are
+    bundles, and the directories of the same certificates.
     """
     bundle = Path(ssl.get_default_verify_paths().openssl_cafile)
-    hashed = _HASHED.get(bundle.resolve())
+    hashed = stores.get(bundle.resolve())
     chosen = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
     if chosen or hashed is None or not hashed.is_dir():
         return httpx2.create_ssl_context()

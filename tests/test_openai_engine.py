@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,7 @@ from refinery.engines import (
     Usage,
 )
 from refinery.openai_engine import MAX_ATTEMPTS, OpenAIEngine
-from refinery.transport import MAX_ANSWER_BYTES
+from refinery.transport import MAX_ANSWER_BYTES, verifying_context
 from tests import upstream as fake
 from tests.upstream import MARKER, Reply, Upstream
 
@@ -393,6 +395,7 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
     encoding = serialization.Encoding.PEM
@@ -414,6 +417,53 @@ def test_a_certificate_is_verified(self_signed: ssl.SSLContext) -> None:
         engine.close()
         assert refused.result(timeout=10) == MAX_ATTEMPTS
     assert "CERTIFICATE_VERIFY_FAILED" in str(caught.value.__cause__.__cause__)  # type: ignore[union-attr]
+
+
+def _accepts(context: ssl.SSLContext, server: ssl.SSLContext) -> bool:
+    """Whether a client with this context takes the server's certificate for localhost's."""
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = context.wrap_bio(inward, outward, server_hostname="localhost")
+    answering = server.wrap_bio(outward, inward, server_side=True)
+    for _ in range(4):
+        for side in (asking, answering):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLCertVerificationError:
+                return False
+    return True
+
+
+def test_certificates_are_found_by_their_hash(
+    self_signed: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the bundle's certificates lie one by one too, those are trusted, and no other."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl, which names a certificate by its hash, is not installed")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    pem = tmp_path / "server.pem"
+    name = subprocess.check_output([program, "x509", "-in", pem, "-noout", "-hash"], text=True).strip()
+    bundle = Path(ssl.get_default_verify_paths().openssl_cafile).resolve()
+    trusting, other = tmp_path / "trusting", tmp_path / "other"
+    for folder, file in ((trusting, f"{name}.0"), (other, "00000000.0")):
+        folder.mkdir()
+        # The certificate alone: the server's key stands before it.
+        (folder / file).write_bytes(pem.read_bytes()[pem.read_bytes().index(b"-----BEGIN CERTIFICATE") :])
+    assert _accepts(verifying_context({bundle: trusting}), self_signed)
+    assert not _accepts(verifying_context({bundle: other}), self_signed)
+    assert not _accepts(verifying_context({}), self_signed)
+
+
+@pytest.mark.parametrize("stores", [{}, None])
+def test_what_an_operator_trusts_is_trusted(
+    self_signed: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stores: dict[Path, Path] | None
+) -> None:
+    """`SSL_CERT_FILE` counts more than what the system trusts, however that lies there."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    assert _accepts(verifying_context() if stores is None else verifying_context(stores), self_signed)
 
 
 def _handshakes(listener: socket.socket, context: ssl.SSLContext) -> int:
