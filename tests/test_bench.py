@@ -56,6 +56,7 @@ def test_the_constant_mongo_is_one_to_pymongo(servers: Servers) -> None:
         found = database["clients"].find_one({"_id": CLIENT.client_id})
         assert found is not None
         assert found["key_hash"] == CLIENT.key_hash
+        assert database["requests"].find_one({"status": "pending"}) is None
         assert database["requests"].insert_one({"_id": 1}).acknowledged
         assert database["requests"].update_one({"_id": 1}, {"$set": {"a": 1}}).modified_count == 1
         counted = database["counters"].find_one_and_update({"_id": 1}, {"$inc": {"amount": 1}})

@@ -24,7 +24,7 @@ counts = pytest.mark.skipif(which("valgrind") is None, reason="valgrind is not i
 MIB = 1024
 PEER = "fastapi"
 SHORT, LONG = "refine-1k", "refine-100k"
-CALLS = 20
+CALLS = 10
 
 
 @dataclass

@@ -131,6 +131,7 @@ def test_a_kill_in_the_middle_is_paid_once_more_and_not_before_the_deadline(
         upstream.hold()
         asked = fifty(pool, caller, "k")
         until(lambda: sum(future.done() for future in asked) == FIFTY - 1)
+        upstream.wait_for(1)
         (worker,) = connected_to(upstream, workers(service))
         os.kill(worker, signal.SIGKILL)
         (broken,) = [error for future in asked if (error := future.exception(BOUND))]
