@@ -52,7 +52,7 @@ def _cold(section: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             (name, _of(ms, 0), _of(ms["ratio"], 2), *_millions(each["instructions"], name))
             for name, ms in each["ms"].items()
         ]
-        yield from table(f"Start to the first answer: {each['event']}", columns, rows)
+        yield from table(f"Start to the first /{each['event'].removesuffix('-1k')}", columns, rows)
         yield ""
 
 
@@ -69,7 +69,7 @@ def _warm(section: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             )
             for name, cpu in each["cpu_ms"].items()
         ]
-        yield from table(f"A warm refinement of {each['size']}B", columns, rows)
+        yield from table(f"A warm refinement of {each['size'].upper()}B", columns, rows)
         yield ""
 
 
@@ -95,8 +95,12 @@ def _load(section: Mapping[str, Any]) -> Iterator[str]:
         for each in section["figures"]
     ]
     yield from table("Behind gunicorn", columns, rows)
-    yield f"\nThe constant servers alone: {section['capacity']['model']:,.0f} answers of the model a second, "
-    yield f"{section['capacity']['mongo']:,.0f} commands of MongoDB."
+    alone = section["capacity"]
+    yield ""
+    yield (
+        f"The constant servers alone, whose client is the limit: {alone['model']:,.0f} answers of the model a second, "
+        f"{alone['mongo']:,.0f} commands of MongoDB."
+    )
 
 
 def _litellm(section: Mapping[str, Any]) -> Iterator[str]:
