@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from bench.cases import Servers
+from bench.load import cpu_seconds
 from bench.texts import draft
 from tests.stores import free_port
 
@@ -107,11 +108,7 @@ def _tree(process: int) -> list[int]:
 
 
 def _cpu_seconds(process: int) -> float:
-    total = 0
-    for each in _tree(process):
-        fields = Path(f"/proc/{each}/stat").read_text("ascii").rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    return sum(map(cpu_seconds, _tree(process)))
 
 
 def _memory_kib(process: int) -> int:

@@ -61,9 +61,9 @@ def measure(folders: Folders, servers: Servers, events: Path, rounds: int) -> di
                     with _serving(server, folders.python, servers, upstream_ms) as port:
                         request = _request("/refine", port, event["headers"]["authorization"], event["body"])
                         _drive(port, request, concurrency, SECONDS / 4)
-                        busy = _cpu_seconds(servers.process)
+                        busy = cpu_seconds(servers.process)
                         figure = _drive(port, request, concurrency, SECONDS)
-                        busy = (_cpu_seconds(servers.process) - busy) / SECONDS
+                        busy = (cpu_seconds(servers.process) - busy) / SECONDS
                         taken[server.name].append({**figure, "servers_cpu": busy})
             what = {"upstream_ms": upstream_ms, "concurrency": concurrency}
             figures += [{"case": name, **what, **_medians(found)} for name, found in taken.items()]
@@ -145,7 +145,8 @@ def _drive(port: int, request: bytes, concurrency: int, seconds: float) -> dict[
     return answer
 
 
-def _cpu_seconds(process: int) -> float:
+def cpu_seconds(process: int) -> float:
+    """What a process has had of processors, the kernel's part included."""
     fields = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 

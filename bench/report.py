@@ -17,6 +17,7 @@ def tables(found: Mapping[str, Any]) -> str:
         "warm": _warm,
         "memory": _memory,
         "load": _load,
+        "litellm": _litellm,
         "pages": _pages,
     }
     parts = [made[section](found[section]) for section in made if section in found]

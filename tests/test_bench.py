@@ -90,5 +90,6 @@ def test_rounds_go_over_all_in_turning_order() -> None:
 def test_the_results_are_the_tables() -> None:
     """What is kept as results makes the tables that are kept beside them."""
     results = json.loads((ROOT / "bench" / "results.json").read_text("utf-8"))
-    assert {"machine", "cold", "warm", "memory", "load", "pages"} <= set(results)
+    assert {"machine", "cold", "warm", "memory", "load", "litellm", "pages"} <= set(results)
+    assert "LiteLLM" in tables(results)
     assert tables(results) == (ROOT / "bench" / "tables.md").read_text("utf-8")
